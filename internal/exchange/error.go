@@ -146,4 +146,6 @@ func AsError(err error) *Error {
 
 // Done is returned by a filter that filled the response itself: no further
 // request step runs and no target is asked.
+//
+//lint:ignore ST1012 it is a verdict in the shape of an error, as io.EOF is
 var Done = errors.New("exchange: answered")

@@ -63,6 +63,12 @@ type Request struct {
 	MaxBody       int64  // bytes of body the driver lets through, 0 = no limit; set by the gateway before the first Next
 	Expect        bool   // Expect: 100-continue, not yet answered
 	Upgrade       []byte // value of Upgrade when Connection names it and no body comes; nil otherwise
+
+	// ForwardPath is the encoded path for the upstream, without the target's own
+	// base path; ForwardPrefix is what was stripped from the client's path. The
+	// gateway sets both.
+	ForwardPath   []byte
+	ForwardPrefix []byte
 }
 
 // Response is what the client gets: from a target, or made by the gateway.
