@@ -203,7 +203,12 @@ type Exchange struct {
 
 	// Pin is the gateway's own, from Serve to Done.
 	Pin any
+	// Reached is how many filters of the route's chain have seen the request.
+	Reached int
+	// Timed says that this exchange is one of those whose filters are timed.
+	Timed bool
 
+	own      Bytes // the body of Answer
 	scratch  []byte
 	mu       sync.Mutex
 	canceler Canceler
@@ -227,6 +232,7 @@ func (x *Exchange) Reset() {
 	clear(x.Params)
 	x.Params = x.Params[:0]
 	x.BytesIn, x.BytesOut, x.Elapsed = 0, 0, 0
+	x.Reached, x.Timed, x.own = 0, false, Bytes{}
 	if cap(x.scratch) > 64<<10 {
 		x.scratch = nil
 	}
@@ -258,6 +264,26 @@ func (x *Exchange) CopyString(s string) []byte {
 	c := x.Scratch(len(s))
 	copy(c, s)
 	return c
+}
+
+// Answer makes the response one of the gateway's own: what was there is closed
+// and dropped, body is not copied. An empty body is none.
+func (x *Exchange) Answer(status int, contentType string, body []byte) {
+	r := &x.Response
+	if r.Body != nil {
+		_ = r.Body.Close() // it is abandoned: there is nobody to tell
+	}
+	r.Header.Reset()
+	r.Trailer.Reset()
+	*r = Response{Status: status, Header: r.Header, Trailer: r.Trailer, Close: r.Close}
+	if contentType != "" {
+		r.Header.AddID(ContentType, x.CopyString(contentType))
+	}
+	if len(body) > 0 {
+		r.ContentLength = int64(len(body))
+		x.own.Reset(body)
+		r.Body = &x.own
+	}
 }
 
 // OnCancel names what Cancel has to stop; nil: nothing any more. When the
