@@ -200,6 +200,9 @@ type Exchange struct {
 	BytesIn  int64 // request body bytes read
 	BytesOut int64 // response bytes written, head included
 	Elapsed  time.Duration
+	// ClientWait is how long the driver waited for the client: for the rest of
+	// its body, and until it took what was written. The driver counts it.
+	ClientWait time.Duration
 
 	// Pin is the gateway's own, from Serve to Done.
 	Pin any
@@ -231,7 +234,7 @@ func (x *Exchange) Reset() {
 	x.Trace, x.Usage = Trace{}, Usage{}
 	clear(x.Params)
 	x.Params = x.Params[:0]
-	x.BytesIn, x.BytesOut, x.Elapsed = 0, 0, 0
+	x.BytesIn, x.BytesOut, x.Elapsed, x.ClientWait = 0, 0, 0, 0
 	x.Reached, x.Timed, x.own = 0, false, Bytes{}
 	if cap(x.scratch) > 64<<10 {
 		x.scratch = nil
@@ -272,6 +275,9 @@ func (x *Exchange) Answer(status int, contentType string, body []byte) {
 	r := &x.Response
 	if r.Body != nil {
 		_ = r.Body.Close() // it is abandoned: there is nobody to tell
+	}
+	if r.Tunnel != nil {
+		_ = r.Tunnel.Close()
 	}
 	r.Header.Reset()
 	r.Trailer.Reset()

@@ -52,7 +52,7 @@ const (
 	XForwardedPrefix
 	XForwardedProto
 	XRealIP
-	XRequestId
+	XRequestID
 	Traceparent
 	Tracestate
 	known
@@ -104,7 +104,7 @@ var headerNames = [known][]byte{
 	XForwardedPrefix:   []byte("X-Forwarded-Prefix"),
 	XForwardedProto:    []byte("X-Forwarded-Proto"),
 	XRealIP:            []byte("X-Real-Ip"),
-	XRequestId:         []byte("X-Request-Id"),
+	XRequestID:         []byte("X-Request-Id"),
 	Traceparent:        []byte("traceparent"),
 	Tracestate:         []byte("tracestate"),
 }
@@ -212,7 +212,7 @@ func Lookup(name []byte) HeaderID {
 		case 'c':
 			return match(name, ContentType)
 		case 'x':
-			return match(name, XRequestId)
+			return match(name, XRequestID)
 		}
 	case 13:
 		switch name[0] | 0x20 {

@@ -33,12 +33,26 @@ const (
 	Phases
 )
 
+var phaseNames = [Phases]string{
+	"cors", "waf", "authenticate", "access", "limit", "validate", "idempotency", "cache lookup",
+	"transform request", "validate response", "transform response", "cache store", "compress",
+}
+
+func (p Phase) String() string { return phaseNames[p] }
+
 // Filter decides about a request. It never writes to the client.
 type Filter interface {
 	// Request returns nil to go on, exchange.Done when it filled x.Response, or
 	// an *exchange.Error to refuse.
 	Request(x *exchange.Exchange) error
+	// Explain says what Request would decide, and why in words for an operator.
+	// It charges nothing, calls nobody and leaves x as it is.
+	Explain(x *exchange.Exchange) (Verdict, string)
 }
+
+// Moded is a filter whose configuration has a mode. In shadow mode its refusals
+// are counted and logged, and the request goes on.
+type Moded interface{ Shadow() bool }
 
 // Responder is a filter that also sees the response.
 type Responder interface {
@@ -47,12 +61,6 @@ type Responder interface {
 
 // Closer is a filter that holds something until its snapshot retires.
 type Closer interface{ Close() error }
-
-// Explainer is a filter that can say what it would decide, and why, without
-// charging or calling anybody.
-type Explainer interface {
-	Explain(x *exchange.Exchange) (verdict, why string)
-}
 
 // BodyNeed is what a filter needs of a body.
 type BodyNeed uint8

@@ -84,6 +84,7 @@ type Conn struct {
 type reading struct {
 	step   func(fd uintptr) bool
 	to     Receiver
+	own    slice // the Receiver of Read
 	send   []byte
 	began  time.Time // when the wait began; zero while not waiting or not paced
 	n      int
@@ -169,8 +170,10 @@ func (c *Conn) Read(p []byte) (int, error) {
 	if len(p) == 0 {
 		return 0, nil
 	}
-	to := slice(p)
-	return c.receive(nil, &to)
+	c.rd.own = p
+	n, err := c.receive(nil, &c.rd.own)
+	c.rd.own = nil
+	return n, err
 }
 
 type slice []byte

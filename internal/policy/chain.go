@@ -1,0 +1,221 @@
+package policy
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"slices"
+	"time"
+
+	"github.com/sluice-gateway/sluice/internal/config"
+	"github.com/sluice-gateway/sluice/internal/exchange"
+)
+
+// Verdict is what a filter decided about one request.
+type Verdict uint8
+
+// The verdicts. WouldRefuse is a refusal in shadow mode; Answered is a filter
+// that answered by itself, such as a cache; Failed is an error of the gateway
+// or of something the filter depends on.
+const (
+	Allowed Verdict = iota
+	Refused
+	WouldRefuse
+	Answered
+	Failed
+	Verdicts
+)
+
+var verdictNames = [Verdicts]string{"allow", "refuse", "would_refuse", "answer", "error"}
+
+func (v Verdict) String() string { return verdictNames[v] }
+
+// Meter counts the verdicts and the time of one filter on one route. It is
+// called on the request path, from all cores.
+type Meter interface {
+	Count(shard uint32, v Verdict)
+	Time(shard uint32, d time.Duration)
+}
+
+// Chain is the filters of one route, in the order they run. It does not change
+// and is shared by all requests of the route.
+type Chain struct {
+	steps   []step
+	answers []int // indices of the steps that see the response, in their order
+	body    BodyNeed
+	log     *slog.Logger
+}
+
+type step struct {
+	name   string
+	phase  Phase
+	filter Filter
+	shadow bool
+	meter  Meter
+	body   BodyNeed
+}
+
+// Compile makes the chain of a route from the specs that apply to it. meter is
+// asked for the counter of each filter. On an error nothing is left open.
+func Compile(specs []Spec, r *config.Route, env *Env, meter func(filter string) Meter) (*Chain, error) {
+	c := &Chain{log: env.Log}
+	var failed []error
+	for i := range specs {
+		s := &specs[i]
+		made, err := s.New(r, env)
+		if err != nil {
+			failed = append(failed, fmt.Errorf("%s: %w", s.Name, err))
+			continue
+		}
+		if made == nil {
+			continue
+		}
+		shadow := false
+		if m, ok := made.(Moded); ok {
+			shadow = m.Shadow()
+		}
+		c.steps = append(c.steps, step{
+			name: s.Name, phase: s.Phase, filter: made, shadow: shadow,
+			meter: meter(s.Name), body: s.Body,
+		})
+		c.body = max(c.body, s.Body)
+	}
+	if len(failed) > 0 {
+		_ = c.Close() // the errors of making are what the caller can mend
+		return nil, errors.Join(failed...)
+	}
+	slices.SortStableFunc(c.steps, func(a, b step) int { return cmp.Compare(a.phase, b.phase) })
+	for i := range c.steps {
+		if _, ok := c.steps[i].filter.(Responder); ok {
+			c.answers = append(c.answers, i)
+		}
+	}
+	return c, nil
+}
+
+// Body is the greatest need of the chain's filters.
+func (c *Chain) Body() BodyNeed { return c.body }
+
+// Len is the number of filters.
+func (c *Chain) Len() int { return len(c.steps) }
+
+// Names returns the filters in the order they run.
+func (c *Chain) Names() []string {
+	names := make([]string, len(c.steps))
+	for i := range c.steps {
+		names[i] = c.steps[i].name
+	}
+	return names
+}
+
+// Request runs the filters until one refuses or answers. It returns nil,
+// exchange.Done or an *exchange.Error.
+func (c *Chain) Request(x *exchange.Exchange) error {
+	for i := range c.steps {
+		s := &c.steps[i]
+		x.Reached = i + 1
+		var err error
+		if x.Timed {
+			began := time.Now()
+			err = s.filter.Request(x)
+			s.meter.Time(x.Conn.Shard, time.Since(began))
+		} else {
+			err = s.filter.Request(x)
+		}
+		if err == nil {
+			s.meter.Count(x.Conn.Shard, Allowed)
+			continue
+		}
+		if err = c.decide(s, x, err); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// decide counts what is not a plain yes and turns a shadow refusal into a
+// record.
+func (c *Chain) decide(s *step, x *exchange.Exchange, err error) error {
+	if err == exchange.Done {
+		s.meter.Count(x.Conn.Shard, Answered)
+		x.Reply = true
+		return err
+	}
+	refusal := exchange.AsError(err)
+	if s.shadow {
+		s.meter.Count(x.Conn.Shard, WouldRefuse)
+		c.log.LogAttrs(context.Background(), slog.LevelInfo, "would refuse",
+			slog.String("filter", s.name), slog.String("code", refusal.Code.String()),
+			slog.String("reason", refusal.Error()), slog.String("id", string(x.ID)))
+		return nil
+	}
+	if refusal.Side == exchange.Gateway {
+		s.meter.Count(x.Conn.Shard, Failed)
+	} else {
+		s.meter.Count(x.Conn.Shard, Refused)
+	}
+	return refusal
+}
+
+// Response runs the response halves of the filters that saw the request. It
+// stops at the first error, which replaces the response.
+func (c *Chain) Response(x *exchange.Exchange) error {
+	for _, i := range c.answers {
+		if i >= x.Reached {
+			return nil
+		}
+		s := &c.steps[i]
+		if err := s.filter.(Responder).Response(x); err != nil {
+			if err = c.decide(s, x, err); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// Finding is what a filter would decide about a request, and why.
+type Finding struct {
+	Phase   string `json:"phase"`
+	Filter  string `json:"filter"`
+	Mode    string `json:"mode"`
+	Verdict string `json:"verdict"`
+	Reason  string `json:"reason"`
+}
+
+// Explain asks every filter what it would decide. It stops behind the first
+// refusal that is enforced, as Request would. Nothing is charged or called.
+func (c *Chain) Explain(x *exchange.Exchange) []Finding {
+	found := make([]Finding, 0, len(c.steps))
+	for i := range c.steps {
+		s := &c.steps[i]
+		f := Finding{Phase: s.phase.String(), Filter: s.name, Mode: "enforce", Verdict: Allowed.String()}
+		if s.shadow {
+			f.Mode = "shadow"
+		}
+		v, why := s.filter.Explain(x)
+		f.Reason = why
+		if v == Refused && s.shadow {
+			v = WouldRefuse
+		}
+		f.Verdict = v.String()
+		found = append(found, f)
+		if v != Allowed && v != WouldRefuse {
+			break
+		}
+	}
+	return found
+}
+
+// Close closes the filters that hold something.
+func (c *Chain) Close() error {
+	var failed []error
+	for i := range c.steps {
+		if cl, ok := c.steps[i].filter.(Closer); ok {
+			failed = append(failed, cl.Close())
+		}
+	}
+	return errors.Join(failed...)
+}
