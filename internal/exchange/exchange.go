@@ -84,7 +84,11 @@ type Response struct {
 	Close         bool   // close the client's connection after this response
 }
 
-// Body is a message body as it arrives. It is read by one goroutine.
+// Body is a message body as it arrives. It is read by one goroutine. A body
+// that waits for a peer should be a Canceler too: Cancel, from any goroutine,
+// makes a Next that waits and those that follow fail at once, and leaves the
+// peer's connection writable. Without it a target that has no use for the rest
+// of a request body has to wait until the body fails by itself.
 type Body interface {
 	// Next returns the next piece, which holds until the next call to Next or
 	// Close. It waits when nothing is there, at most as long as the exchange's
@@ -210,6 +214,9 @@ type Exchange struct {
 	Reached int
 	// Timed says that this exchange is one of those whose filters are timed.
 	Timed bool
+	// Kept is what a target keeps for its next exchange: the memory of its work.
+	// Reset leaves it, so that it lives as long as what the response points to.
+	Kept any
 
 	own      Bytes // the body of Answer
 	scratch  []byte
