@@ -45,7 +45,7 @@ const (
 	UserAgent
 	Vary
 	Via
-	XApiKey
+	XAPIKey
 	XForwardedFor
 	XForwardedHost
 	XForwardedPort
@@ -97,7 +97,7 @@ var headerNames = [known][]byte{
 	UserAgent:          []byte("User-Agent"),
 	Vary:               []byte("Vary"),
 	Via:                []byte("Via"),
-	XApiKey:            []byte("X-Api-Key"),
+	XAPIKey:            []byte("X-Api-Key"),
 	XForwardedFor:      []byte("X-Forwarded-For"),
 	XForwardedHost:     []byte("X-Forwarded-Host"),
 	XForwardedPort:     []byte("X-Forwarded-Port"),
@@ -178,7 +178,7 @@ func Lookup(name []byte) HeaderID {
 		case 'f':
 			return match(name, Forwarded)
 		case 'x':
-			if id := match(name, XApiKey); id != Other {
+			if id := match(name, XAPIKey); id != Other {
 				return id
 			}
 			if id := match(name, XRealIP); id != Other {

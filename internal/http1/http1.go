@@ -1,6 +1,25 @@
+// Package http1 is the HTTP/1.1 wire format (RFC 9112), sans-IO: it is fed bytes
+// and yields heads, body pieces and ends, and it writes the same. It knows no
+// socket, so one machine serves the client side, the upstream side and every
+// driver, and can be fuzzed without a network.
+//
+// # Strictness
+//
+// Two parsers that read one message in two ways are a hole. Whatever could be
+// read in two ways is refused, though the RFC would allow to repair it: a message
+// with both Content-Length and Transfer-Encoding, a repeated or listed length,
+// a bare CR or LF, a folded line, white space around a name, a control byte, a
+// second Host. A request error closes the connection, since nobody knows where
+// the next message begins.
+//
+// # Memory
+//
+// Names and values are spans of the bytes that were fed, never copied. Nothing
+// here allocates for a message that is in order, but for a method nobody knows.
 package http1
 
 import (
+	"bytes"
 	"errors"
 
 	"github.com/sluice-gateway/sluice/internal/exchange"
@@ -9,7 +28,7 @@ import (
 // ErrIncomplete says that more bytes are needed.
 var ErrIncomplete = errors.New("http1: incomplete")
 
-// Limits bound a message head.
+// Limits bound a message head, and a trailer or the overhead of one chunk.
 type Limits struct {
 	Head   int // bytes of start line and fields together
 	Fields int // number of fields
@@ -27,6 +46,10 @@ const (
 	Upgraded             // 101: the connection is no longer HTTP
 )
 
+func (k FrameKind) String() string {
+	return [...]string{"none", "length", "chunked", "until close", "upgraded"}[k]
+}
+
 // Framing is the decision on a message's body and connection (RFC 9112 §6, §9.3).
 type Framing struct {
 	Kind      FrameKind
@@ -35,59 +58,72 @@ type Framing struct {
 }
 
 // HeadEnd looks for the empty line that ends a head in b. from is where an
-// earlier call stopped, 0 at first. It returns the length of the head, or 0 and
-// where to go on when more bytes have come.
-func HeadEnd(b []byte, from int) (end, resume int) { panic("to be written") }
-
-// ParseRequest reads the request head that b begins with. It returns the bytes
-// it took, or ErrIncomplete, or an *exchange.Error with the reply. Spans in r
-// alias b.
-func ParseRequest(b []byte, lim Limits, r *exchange.Request) (n int, f Framing, err error) {
-	panic("to be written")
+// earlier call stopped, 0 at first. It returns the length of the head with the
+// empty line, or 0 and where to go on when more bytes have come. A line that ends
+// in a bare LF counts: the parser will refuse it, rather than wait for ever.
+func HeadEnd(b []byte, from int) (end, resume int) {
+	for at := from; ; {
+		i := bytes.IndexByte(b[at:], '\n')
+		if i < 0 {
+			return 0, max(from, len(b)-2)
+		}
+		at += i + 1
+		rest := b[at:]
+		switch {
+		case len(rest) >= 1 && rest[0] == '\n':
+			return at + 1, 0
+		case len(rest) >= 2 && rest[0] == '\r' && rest[1] == '\n':
+			return at + 2, 0
+		case len(rest) < 2:
+			return 0, max(from, at-1)
+		}
+	}
 }
 
-// ParseResponse reads a response head; method is the request's.
-func ParseResponse(b []byte, lim Limits, method string, r *exchange.Response) (n int, f Framing, err error) {
-	panic("to be written")
+// tokenTable holds 1 for the bytes of a token (RFC 9110 §5.6.2).
+var tokenTable = func() (t [256]bool) {
+	for _, c := range []byte("!#$%&'*+-.^_`|~0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz") {
+		t[c] = true
+	}
+	return t
+}()
+
+// IsToken reports whether b is a token: one byte or more, all of them tchar.
+func IsToken(b []byte) bool {
+	for _, c := range b {
+		if !tokenTable[c] {
+			return false
+		}
+	}
+	return len(b) > 0
 }
 
-// Decoder takes the framing off a body. The zero value has no body.
-type Decoder struct{}
+// valueTable holds true for the bytes of a field value: visible characters,
+// space, tab, and obs-text (RFC 9110 §5.5).
+var valueTable = func() (t [256]bool) {
+	for c := range t {
+		t[c] = c >= 0x20 && c != 0x7f || c == '\t'
+	}
+	return t
+}()
 
-// Reset begins a body. The fields of a trailer go to trailer.
-func (d *Decoder) Reset(f Framing, lim Limits, trailer *exchange.Header) { panic("to be written") }
+// IsValue reports whether b can be written as a field value.
+func IsValue(b []byte) bool {
+	for _, c := range b {
+		if !valueTable[c] {
+			return false
+		}
+	}
+	return true
+}
 
-// Next takes n bytes from the front of b and returns the body bytes among them,
-// a span of b. err is io.EOF when the body has ended (piece may hold its last
-// bytes), ErrIncomplete when nothing can be done without more bytes (n bytes
-// are taken all the same), an *exchange.Error when the framing is broken.
-func (d *Decoder) Next(b []byte) (piece []byte, n int, err error) { panic("to be written") }
-
-// Finish tells that the connection has ended: nil when that ends the body.
-func (d *Decoder) Finish() error { panic("to be written") }
-
-// AppendRequestHead, AppendField and so on write messages: see below.
-
-// AppendRequestLine writes "METHOD target HTTP/1.1\r\n".
-func AppendRequestLine(dst []byte, method string, target []byte) []byte { panic("to be written") }
-
-// AppendField writes one field line.
-func AppendField(dst, name, value []byte) []byte { panic("to be written") }
-
-// AppendHeader writes the fields of h that are not hop-by-hop.
-func AppendHeader(dst []byte, h *exchange.Header) []byte { panic("to be written") }
-
-// AppendStatusLine writes "HTTP/1.1 200 OK\r\n".
-func AppendStatusLine(dst []byte, status int) []byte { panic("to be written") }
-
-// AppendChunkHead writes the size line of a chunk of n bytes; the data and CRLF follow.
-func AppendChunkHead(dst []byte, n int) []byte { panic("to be written") }
-
-// AppendLastChunk writes the last chunk and the trailer.
-func AppendLastChunk(dst []byte, trailer *exchange.Header) []byte { panic("to be written") }
-
-// ResponseFraming decides how r goes to a client that asked with method over
-// proto: NoBody, ByLength, Chunked, or UntilClose (HTTP/1.0).
-func ResponseFraming(proto exchange.Proto, method string, r *exchange.Response) Framing {
-	panic("to be written")
+// malformed is a message that is refused. side says whose.
+func malformed(side exchange.Side, detail string) *exchange.Error {
+	if side == exchange.Upstream {
+		return &exchange.Error{
+			Code: exchange.BadUpstreamResponse, Side: side, Close: true, ProxyError: "http_protocol_error",
+			Cause: errors.New("http1: " + detail),
+		}
+	}
+	return &exchange.Error{Code: exchange.BadRequest, Side: side, Detail: detail, Close: true}
 }
