@@ -70,6 +70,7 @@ func New(routes []Route) (*Table, []Conflict) {
 		if _, ok := b.order[routes[i].ID]; !ok {
 			b.order[routes[i].ID] = i
 		}
+		b.t.ids = append(b.t.ids, routes[i].ID)
 		if c := b.compile(&routes[i], i); c != nil {
 			all = append(all, c)
 		}
@@ -176,7 +177,7 @@ func (b *builder) conditions(c *compiled, r *Route, report func(string, error)) 
 		case twin >= 0 && c.conds[twin].value != value:
 			report("headers."+name, fmt.Errorf("%s and %s are one header and cannot have two values at once", c.conds[twin].name, name))
 		case twin < 0:
-			c.conds = append(c.conds, condition{name: name, value: value, header: true})
+			c.conds = append(c.conds, condition{name: name, field: []byte(name), value: value, header: true})
 		}
 	}
 	for _, name := range slices.Sorted(maps.Keys(r.Query)) {
@@ -326,6 +327,9 @@ func (b *builder) hostNode(roots map[string]uint32) uint32 {
 
 // node writes a branch and all below it, and returns where it is.
 func (b *builder) node(n *branch, set *hostSet) uint32 {
+	if len(n.literals)+len(n.mixed)+len(n.rest) == 0 && n.param == nil {
+		return b.end(n.leaf, set) | onlyEnd
+	}
 	at := b.newNode()
 	t := b.t
 	if len(n.literals) > 0 {
@@ -414,11 +418,10 @@ func (b *builder) end(routes []*compiled, set *hostSet) uint32 {
 	})
 	at := len(b.t.entries)
 	for i, r := range list {
-		allow := r.methods
-		if r.rank == 2 {
-			allow = usualMethods
+		e := entry{methods: r.methods, listeners: r.listeners, names: r.names, route: uint32(r.index)}
+		if i == len(list)-1 {
+			e.route |= lastEntry
 		}
-		e := entry{methods: r.methods, allow: allow, listeners: r.listeners, names: r.names, id: r.id, last: i == len(list)-1}
 		e.conds, e.nconds = b.condition(r.compiled)
 		b.t.entries = append(b.t.entries, e)
 	}
@@ -437,7 +440,7 @@ func unrestricted(c *compiled) int {
 func (b *builder) allow(entries []entry) {
 	var set uint64
 	for i := range entries {
-		set |= entries[i].allow
+		set |= entries[i].allow()
 	}
 	if _, ok := b.t.allow[set]; !ok {
 		b.t.allow[set] = b.t.makeAllow(set)

@@ -1,7 +1,5 @@
 package router
 
-import "math/bits"
-
 // The table in memory, and the search in it.
 //
 // Every set of hosts that share all their routes has one tree; so have the
@@ -29,6 +27,11 @@ import "math/bits"
 // enters a node twice. A search costs at most one visit to each node whose
 // pattern the path begins with, never more than the table has, and nothing for
 // segments behind the deepest node; it cannot grow exponentially with the path.
+
+// onlyEnd marks a reference to a node that has nothing but routes that end
+// there: what is left of it is the index of the first of those in
+// Table.entries, and there is no node at all.
+const onlyEnd = 1 << 31
 
 // node is where a pattern may branch or end. Half a cache line.
 type node struct {
@@ -61,18 +64,27 @@ type mixedEdge struct {
 // by specificity.
 type entry struct {
 	methods   uint64 // bit set of Table.methods
-	allow     uint64 // what it adds to Allow
 	listeners uint64 // bit set of Table.listeners, 0: every one
 	conds     uint32 // first of its conditions
 	nconds    uint32
 	names     uint32 // of its parameters, index in Table.names
-	last      bool
-	id        int
+	route     uint32 // index in Table.ids; with lastEntry in the last of a list
+}
+
+const lastEntry = 1 << 31
+
+// allow is what e adds to an Allow list.
+func (e *entry) allow() uint64 {
+	if e.methods == anyMethod {
+		return usualMethods
+	}
+	return e.methods
 }
 
 // condition wants a header or a query parameter to have a value.
 type condition struct {
 	name, value string
+	field       []byte // name, of a header condition
 	header      bool
 }
 
@@ -84,6 +96,7 @@ type Table struct {
 	entries []entry
 	conds   []condition
 	names   [][]string
+	ids     []int // of the routes, as New got them
 	labels  []byte
 
 	exact uint32 // node whose literal edges are hosts and lead to the roots of trees
@@ -122,11 +135,10 @@ func (t *Table) Match(r *Request, p *Params) Match {
 	}
 	exact, wild := t.hosts(r.Host)
 	if e := s.roots(exact, wild); e != nil {
-		names := t.names[e.names]
-		for i := range *p {
-			(*p)[i].Name = names[i]
+		for i, name := range t.names[e.names] {
+			(*p)[i].Name = name
 		}
-		return Match{ID: e.id, Found: true}
+		return Match{ID: t.ids[e.route&^lastEntry], Found: true}
 	}
 	*p = (*p)[:0]
 	if !s.other {
@@ -179,36 +191,39 @@ func (t *Table) child(n *node, key []byte) uint32 {
 	}
 }
 
+// roots searches the trees of a request, the most specific host first.
 func (s *search) roots(exact, wild uint32) *entry {
-	if exact != 0 {
-		if e := s.walk(exact, 1); e != nil {
-			return e
+	for _, root := range [...]uint32{exact, wild, s.t.any} {
+		if root != 0 {
+			*s.params = (*s.params)[:0]
+			if e := s.walk(root, 1); e != nil {
+				return e
+			}
 		}
-	}
-	if wild != 0 {
-		if e := s.walk(wild, 1); e != nil {
-			return e
-		}
-	}
-	if s.t.any != 0 {
-		return s.walk(s.t.any, 1)
 	}
 	return nil
 }
 
-// walk searches below node n. at is where the next segment begins in the path;
-// behind its end plus one when there is none.
+// walk searches below node n. at is where the next segment begins in the path,
+// len(path)+1 when there is none. When it returns nil, it may have left
+// parameters behind: who tries something else afterwards cuts them off.
 func (s *search) walk(n uint32, at int) *entry {
 	t, path := s.t, s.r.Path
 	for {
+		if n&onlyEnd != 0 {
+			if at > len(path) {
+				return s.pick(n &^ onlyEnd)
+			}
+			return nil
+		}
 		nd := &t.nodes[n]
 		if at > len(path) {
 			return s.end(nd)
 		}
-		end := segmentEnd(path, at)
+		end, h := scan(path, at)
 		child, next := uint32(0), 0
 		if nd.size != 0 {
-			child, next = t.follow(nd, path, at, end)
+			child, next = t.follow(nd, path, at, h)
 		}
 		if nd.mixed|nd.param|nd.rest == 0 {
 			if child == 0 {
@@ -264,9 +279,9 @@ func (s *search) end(nd *node) *entry {
 }
 
 // follow finds the literal edge that the path takes from at, where a segment
-// reaches to end, and where the next segment begins behind it.
-func (t *Table) follow(nd *node, path []byte, at, end int) (child uint32, next int) {
-	h, mask := hash(path[at:end]), nd.size-1
+// with hash h begins, and where the next segment begins behind it.
+func (t *Table) follow(nd *node, path []byte, at int, h uint32) (child uint32, next int) {
+	mask := nd.size - 1
 	for i := h; ; i++ {
 		e := &t.edges[nd.edges+i&mask]
 		if e.child == 0 {
@@ -317,14 +332,14 @@ func (s *search) pick(i uint32) *entry {
 		case e.listeners != 0 && e.listeners&s.listener == 0:
 		case s.collect:
 			if s.holds(e) {
-				s.allow |= e.allow
+				s.allow |= e.allow()
 			}
 		case e.methods&s.method == 0:
 			s.other = true
 		case e.nconds == 0 || s.holds(e):
 			return e
 		}
-		if e.last {
+		if e.route&lastEntry != 0 {
 			return nil
 		}
 	}
@@ -344,7 +359,7 @@ func (s *search) holds(e *entry) bool {
 		case s.r.Header == nil:
 			return false
 		default:
-			if v, ok := s.r.Header(c.name); !ok || string(v) != c.value {
+			if v := s.r.Header.Get(c.field); v == nil || string(v) != c.value {
 				return false
 			}
 		}
@@ -352,53 +367,3 @@ func (s *search) holds(e *entry) bool {
 	return true
 }
 
-// segmentEnd is where the segment that begins at path[at] ends.
-func segmentEnd(path []byte, at int) int {
-	for i := at; i < len(path); i++ {
-		if path[i] == '/' {
-			return i
-		}
-	}
-	return len(path)
-}
-
-// hash mixes a segment. The table is the operator's and not the client's, so
-// it need not resist chosen keys, only tell usual ones apart.
-func hash(b []byte) uint32 {
-	const k0, k1 = 0x9E3779B97F4A7C15, 0xD6E8FEB86659FD93
-	h := uint64(len(b)) * k1
-	for ; len(b) > 8; b = b[8:] {
-		h = mix(h^word(b), k0)
-	}
-	return uint32(mix(h^tail(b), k1))
-}
-
-func mix(a, b uint64) uint64 {
-	hi, lo := bits.Mul64(a, b)
-	return hi ^ lo
-}
-
-// word is the first eight bytes of b as a number.
-func word(b []byte) uint64 {
-	_ = b[7]
-	return uint64(b[0]) | uint64(b[1])<<8 | uint64(b[2])<<16 | uint64(b[3])<<24 |
-		uint64(b[4])<<32 | uint64(b[5])<<40 | uint64(b[6])<<48 | uint64(b[7])<<56
-}
-
-// tail is at most eight bytes as a number.
-func tail(b []byte) uint64 {
-	switch n := len(b); {
-	case n == 8:
-		return word(b)
-	case n >= 4:
-		return uint64(half(b)) | uint64(half(b[n-4:]))<<32
-	case n > 0:
-		return uint64(b[0]) | uint64(b[n>>1])<<8 | uint64(b[n-1])<<16
-	}
-	return 0
-}
-
-func half(b []byte) uint32 {
-	_ = b[3]
-	return uint32(b[0]) | uint32(b[1])<<8 | uint32(b[2])<<16 | uint32(b[3])<<24
-}

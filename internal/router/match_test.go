@@ -2,6 +2,7 @@ package router
 
 import (
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 )
@@ -39,7 +40,7 @@ func outcome(table *Table, r *Request) string {
 	m := table.Match(r, &p)
 	switch {
 	case m.Found:
-		s := string(rune('0' + m.ID))
+		s := strconv.Itoa(m.ID)
 		for _, v := range p {
 			s += " " + v.Name + "=" + string(v.Value)
 		}

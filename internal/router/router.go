@@ -61,6 +61,12 @@ type Route struct {
 	Query map[string]string
 }
 
+// Fields are the header fields of a request.
+type Fields interface {
+	// Get returns the first value of a name in any case, nil when there is none.
+	Get(name []byte) []byte
+}
+
 // Request is what is routed. Match does not keep or change it.
 type Request struct {
 	Listener string
@@ -68,9 +74,7 @@ type Request struct {
 	Host     []byte // lower case, without port; one trailing dot is ignored; may be empty
 	Path     []byte // canonical (see Canonicalize)
 	Query    []byte // behind the '?', as received
-	// Header returns the value of a field by its name in any case, and whether
-	// there is one. nil: there are no fields.
-	Header func(name string) ([]byte, bool)
+	Header Fields // nil: there are no fields
 	// IgnoreHeaders takes every header condition as fulfilled: a CORS preflight
 	// is routed by the method that it asks for, before its headers are known.
 	IgnoreHeaders bool
