@@ -290,7 +290,7 @@ func drawRequest(t *rapid.T) *Request {
 	q.Query = []byte(strings.Join(rapid.SliceOfN(rapid.SampledFrom([]string{"q=1", "q", "%71=%31", "q=+%2B", "%c3%bc%26=1", "ü%26=%20%2b", ""}), 0, 3).Draw(t, "query"), "&"))
 	headers := rapid.MapOfN(rapid.SampledFrom([]string{"x-a", "x-b"}), rapid.SampledFrom([]string{"1", "2", "3"}), 0, 2).Draw(t, "headers")
 	if len(headers) > 0 {
-		q.Header = fields(func(name string) ([]byte, bool) {
+		q.Header = fieldFunc(func(name string) ([]byte, bool) {
 			v, ok := headers[strings.ToLower(name)]
 			return []byte(v), ok
 		})
@@ -341,7 +341,7 @@ func readExample(s string) *Request {
 	s, fields, _ := strings.Cut(s, " with ")
 	q := request(strings.Replace(s, "http:", "", 1))
 	q.Listener = listener
-	q.Header = fields(func(name string) ([]byte, bool) {
+	q.Header = fieldFunc(func(name string) ([]byte, bool) {
 		for field := range strings.SplitSeq(fields, ", ") {
 			if n, v, _ := strings.Cut(field, ": "); strings.EqualFold(n, name) {
 				return []byte(v), true
@@ -376,10 +376,10 @@ func TestMatchAgreesWithALinearMatcher(t *testing.T) { rapid.Check(t, compareWit
 
 func FuzzMatch(f *testing.F) { f.Fuzz(rapid.MakeFuzz(compareWithOracle)) }
 
-// fields are header fields given by a function.
-type fields func(name string) ([]byte, bool)
+// fieldFunc is header fields given by a function.
+type fieldFunc func(name string) ([]byte, bool)
 
-func (f fields) Get(name []byte) []byte {
+func (f fieldFunc) Get(name []byte) []byte {
 	v, ok := f(string(name))
 	if !ok {
 		return nil
