@@ -128,7 +128,7 @@ func TestTenThousandRoutesStaySmall(t *testing.T) {
 	if used := int64(after.HeapAlloc) - int64(before.HeapAlloc); used > 4<<20 {
 		t.Errorf("10,000 routes take %d bytes, want at most 4 MiB", used)
 	} else {
-		t.Logf("10,000 routes take %d bytes: %d nodes, %d edges, %d entries, %d bytes of labels", used, len(table.nodes), len(table.edges), len(table.entries), len(table.labels))
+		t.Logf("10,000 routes take %d bytes: %d nodes, %d edges, %d entries, %d labels", used, len(table.nodes), len(table.edges), len(table.entries), len(table.labels))
 	}
 	runtime.KeepAlive(routes)
 	runtime.KeepAlive(table)

@@ -62,7 +62,7 @@ type builder struct {
 // there are no conflicts.
 func New(routes []Route) (*Table, []Conflict) {
 	b := &builder{
-		t:      &Table{nodes: make([]node, 1), edges: make([]edge, 1), mixed: make([]mixedEdge, 1), entries: make([]entry, 1), allow: map[uint64][]string{}},
+		t:      &Table{nodes: make([]node, 1), edges: make([]edge, 1), mixed: make([]mixedEdge, 1), entries: make([]entry, 1), conds: make([]condition, 1), labels: make([]string, 1), allow: map[uint64][]string{}},
 		labels: map[string]uint32{}, names: map[string]uint32{}, conds: map[string]uint32{}, order: map[int]int{}, reported: map[[2]int]bool{},
 	}
 	all := make([]*compiled, 0, len(routes))
@@ -70,7 +70,6 @@ func New(routes []Route) (*Table, []Conflict) {
 		if _, ok := b.order[routes[i].ID]; !ok {
 			b.order[routes[i].ID] = i
 		}
-		b.t.ids = append(b.t.ids, routes[i].ID)
 		if c := b.compile(&routes[i], i); c != nil {
 			all = append(all, c)
 		}
@@ -317,10 +316,9 @@ func (b *builder) hostNode(roots map[string]uint32) uint32 {
 		return 0
 	}
 	at := b.newNode()
-	first, size := b.newEdges(len(roots))
-	b.t.nodes[at].edges, b.t.nodes[at].size = first, size
+	b.edges(at, len(roots))
 	for _, host := range slices.Sorted(maps.Keys(roots)) {
-		b.t.insert(first, size, edge{hash: hash([]byte(host)), child: roots[host], label: b.label(host), size: uint32(len(host))})
+		b.insert(at, host, host, roots[host])
 	}
 	return at
 }
@@ -332,18 +330,14 @@ func (b *builder) node(n *branch, set *hostSet) uint32 {
 	}
 	at := b.newNode()
 	t := b.t
-	if len(n.literals) > 0 {
-		first, size := b.newEdges(len(n.literals))
-		t.nodes[at].edges, t.nodes[at].size = first, size
-		for _, text := range slices.Sorted(maps.Keys(n.literals)) {
-			child, label := n.literals[text], text
-			for next, only := child.onlyLiteral(); only; next, only = child.onlyLiteral() {
-				label += "/" + next
-				child = child.literals[next]
-			}
-			e := edge{hash: hash([]byte(text)), child: b.node(child, set), label: b.label(label), size: uint32(len(label))}
-			t.insert(first, size, e)
+	b.edges(at, len(n.literals))
+	for _, text := range slices.Sorted(maps.Keys(n.literals)) {
+		child, label := n.literals[text], text
+		for next, only := child.onlyLiteral(); only; next, only = child.onlyLiteral() {
+			label += "/" + next
+			child = child.literals[next]
 		}
+		b.insert(at, text, label, b.node(child, set))
 	}
 	if len(n.mixed) > 0 {
 		t.nodes[at].mixed = b.mixedEdges(n.mixed, set)
@@ -418,11 +412,10 @@ func (b *builder) end(routes []*compiled, set *hostSet) uint32 {
 	})
 	at := len(b.t.entries)
 	for i, r := range list {
-		e := entry{methods: r.methods, listeners: r.listeners, names: r.names, route: uint32(r.index)}
+		e := entry{methods: r.methods, listeners: r.listeners, id: r.id, names: r.names, conds: b.condition(r.compiled)}
 		if i == len(list)-1 {
-			e.route |= lastEntry
+			e.conds |= lastEntry
 		}
-		e.conds, e.nconds = b.condition(r.compiled)
 		b.t.entries = append(b.t.entries, e)
 	}
 	b.allow(b.t.entries[at:])
@@ -447,17 +440,18 @@ func (b *builder) allow(entries []entry) {
 	}
 }
 
-func (b *builder) condition(c *compiled) (first, n uint32) {
+func (b *builder) condition(c *compiled) uint32 {
 	if len(c.conds) == 0 {
-		return 0, 0
+		return 0
 	}
 	at, ok := b.conds[c.order]
 	if !ok {
 		at = uint32(len(b.t.conds))
 		b.t.conds = append(b.t.conds, c.conds...)
+		b.t.conds[len(b.t.conds)-1].last = true
 		b.conds[c.order] = at
 	}
-	return at, uint32(len(c.conds))
+	return at
 }
 
 func (b *builder) newNode() uint32 {
@@ -465,31 +459,44 @@ func (b *builder) newNode() uint32 {
 	return uint32(len(b.t.nodes) - 1)
 }
 
-// newEdges makes room for n literal edges: at most half full, but for one edge,
-// which is a table by itself.
-func (b *builder) newEdges(n int) (first, size uint32) {
-	size = 1
-	if n > 1 {
-		size = 1 << bits.Len(uint(2*n-1))
+// edges makes room for n literal edges of a node: in the node, or in a hash
+// table that is at most half full.
+func (b *builder) edges(at uint32, n int) {
+	if n <= len(b.t.nodes[at].few) {
+		return
 	}
-	first = uint32(len(b.t.edges))
+	size := uint32(1) << bits.Len(uint(2*n-1))
+	b.t.nodes[at].edges, b.t.nodes[at].size = uint32(len(b.t.edges)), size
 	b.t.edges = append(b.t.edges, make([]edge, size)...)
-	return first, size
 }
 
-func (t *Table) insert(first, size uint32, e edge) {
-	i := e.hash
-	for t.edges[first+i&(size-1)].child != 0 {
-		i++
+// insert adds the edge of a node that begins with the segment text.
+func (b *builder) insert(at uint32, text, label string, child uint32) {
+	e := edge{key: keyOf([]byte(text)), child: child}
+	if label != text || len(text) >= short {
+		e.label = b.label(label)
 	}
-	t.edges[first+i&(size-1)] = e
+	nd := &b.t.nodes[at]
+	if nd.size == 0 {
+		i := 0
+		for nd.few[i].child != 0 {
+			i++
+		}
+		nd.few[i] = e
+		return
+	}
+	i := slot(e.key, nd.size)
+	for b.t.edges[nd.edges+i].child != 0 {
+		i = (i + 1) & (nd.size - 1)
+	}
+	b.t.edges[nd.edges+i] = e
 }
 
 func (b *builder) label(text string) uint32 {
 	at, ok := b.labels[text]
 	if !ok {
 		at = uint32(len(b.t.labels))
-		b.t.labels = append(b.t.labels, text...)
+		b.t.labels = append(b.t.labels, text)
 		b.labels[text] = at
 	}
 	return at

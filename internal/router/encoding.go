@@ -34,7 +34,7 @@ var hexDigits = func() (d [256]byte) {
 		case isDigit(c):
 			d[c] = c - '0'
 		case 'a' <= c|0x20 && c|0x20 <= 'f':
-			d[c] = c|0x20 - 'a' + 10
+			d[c] = c | 0x20 - 'a' + 10
 		default:
 			d[c] = 0xFF
 		}

@@ -33,23 +33,24 @@ package router
 // Table.entries, and there is no node at all.
 const onlyEnd = 1 << 31
 
-// node is where a pattern may branch or end. Half a cache line.
+// node is where a pattern may branch or end. It fills one cache line, so that a
+// node with one or two literal edges costs no other.
 type node struct {
-	edges uint32 // first of its literal edges: a hash table of size slots
-	size  uint32 // a power of two, or 0
-	mixed uint32 // first of its mixed edges, up to the one marked last
-	param uint32 // node behind {name}
-	leaf  uint32 // first of the routes that end here
-	rest  uint32 // first of the routes that end here with {name...}
+	few   [2]edge // its literal edges when there are at most two
+	edges uint32  // else the first of them: a hash table of size slots
+	size  uint32  // a power of two, or 0
+	mixed uint32  // first of its mixed edges, up to the one marked last
+	param uint32  // node behind {name}
+	leaf  uint32  // first of the routes that end here
+	rest  uint32  // first of the routes that end here with {name...}
 	_     [2]uint32
 }
 
-// edge is a literal edge; free when child is 0.
+// edge is a literal edge; there is none when child is 0.
 type edge struct {
-	hash  uint32 // of the label's first segment
+	key   uint64 // of the label's first segment
 	child uint32
-	label uint32 // offset in Table.labels
-	size  uint32 // length of the label
+	label uint32 // index in Table.labels; 0: the label is one short segment, and key is all of it
 }
 
 // mixedEdge is a segment with literal text around its parameter. The edges of
@@ -61,14 +62,13 @@ type mixedEdge struct {
 }
 
 // entry is a route at the end of a pattern. The entries of one end are sorted
-// by specificity.
+// by specificity. Half a cache line.
 type entry struct {
 	methods   uint64 // bit set of Table.methods
 	listeners uint64 // bit set of Table.listeners, 0: every one
-	conds     uint32 // first of its conditions
-	nconds    uint32
+	id        int
+	conds     uint32 // first of its conditions, 0: none; with lastEntry in the last of a list
 	names     uint32 // of its parameters, index in Table.names
-	route     uint32 // index in Table.ids; with lastEntry in the last of a list
 }
 
 const lastEntry = 1 << 31
@@ -81,11 +81,13 @@ func (e *entry) allow() uint64 {
 	return e.methods
 }
 
-// condition wants a header or a query parameter to have a value.
+// condition wants a header or a query parameter to have a value. Those of one
+// route follow each other up to the one marked last.
 type condition struct {
 	name, value string
 	field       []byte // name, of a header condition
 	header      bool
+	last        bool
 }
 
 // Table is an immutable set of routes.
@@ -96,8 +98,7 @@ type Table struct {
 	entries []entry
 	conds   []condition
 	names   [][]string
-	ids     []int // of the routes, as New got them
-	labels  []byte
+	labels  []string
 
 	exact uint32 // node whose literal edges are hosts and lead to the roots of trees
 	wild  uint32 // the same for the name behind "*."
@@ -108,46 +109,61 @@ type Table struct {
 	allow     map[uint64][]string
 }
 
-// search is the state of one Match. It lives on the stack.
+// maxParams is how many parameters a pattern may have. It bounds the memory of
+// a search, so that all of it is on the stack.
+const maxParams = 16
+
+// span is a part of the path.
+type span struct{ from, to uint32 }
+
+// search is the state of one Match. It holds no pointer that a search changes,
+// so that the caller's Params can stay on the caller's stack.
 type search struct {
 	t        *Table
 	r        *Request
-	params   *Params
+	path     []byte
 	method   uint64 // its bit
 	listener uint64 // its bit, 0 when no route names it
 	// collect: go everywhere, accept nothing and gather allow.
 	collect bool
-	allow   uint64
 	other   bool // a route was passed over for its method
+	allow   uint64
+	params  [maxParams]span // those of the way to the current node, and older ones behind
 }
 
 // Match finds the route of r and its parameters, for which p's memory is used.
-// It does not allocate when p has room for the parameters, but when it has to
-// join an Allow list out of several nodes.
+// It does not allocate when p has room for the parameters (or the route has
+// none), except when it has to join an Allow list out of several nodes.
 func (t *Table) Match(r *Request, p *Params) Match {
 	*p = (*p)[:0]
 	if len(r.Path) == 0 || r.Path[0] != '/' {
 		return Match{}
 	}
-	s := search{t: t, r: r, params: p, method: t.methodBit(r.Method)}
+	s := search{t: t, r: r, path: r.Path, method: t.methodBit(r.Method)}
 	if len(t.listeners) > 0 {
 		s.listener = t.listenerBit(r.Listener)
 	}
 	exact, wild := t.hosts(r.Host)
-	if e := s.roots(exact, wild); e != nil {
-		for i, name := range t.names[e.names] {
-			(*p)[i].Name = name
+	e := s.roots(exact, wild)
+	if e == nil {
+		if !s.other {
+			return Match{}
 		}
-		return Match{ID: t.ids[e.route&^lastEntry], Found: true}
+		s.collect = true
+		s.roots(exact, wild)
+		return Match{Allow: t.allowList(s.allow)}
 	}
-	*p = (*p)[:0]
-	if !s.other {
-		return Match{}
+	if names := t.names[e.names]; len(names) > 0 {
+		if cap(*p) < len(names) {
+			*p = make(Params, len(names))
+		}
+		*p = (*p)[:len(names)]
+		for i, name := range names {
+			v := s.params[i]
+			(*p)[i] = Param{Name: name, Value: r.Path[v.from:v.to]}
+		}
 	}
-	s.collect = true
-	s.roots(exact, wild)
-	*p = (*p)[:0]
-	return Match{Allow: t.allowList(s.allow)}
+	return Match{ID: e.id, Found: true}
 }
 
 // hosts returns the roots of the trees for a host: its own, and its wildcard's.
@@ -156,13 +172,13 @@ func (t *Table) hosts(host []byte) (exact, wild uint32) {
 		host = host[:n-1]
 	}
 	if t.exact != 0 {
-		exact = t.child(&t.nodes[t.exact], host)
+		exact = t.root(&t.nodes[t.exact], host)
 	}
 	if t.wild != 0 {
 		for i, c := range host {
 			if c == '.' {
 				if i > 0 {
-					wild = t.child(&t.nodes[t.wild], host[i+1:])
+					wild = t.root(&t.nodes[t.wild], host[i+1:])
 				}
 				break
 			}
@@ -171,32 +187,21 @@ func (t *Table) hosts(host []byte) (exact, wild uint32) {
 	return exact, wild
 }
 
-// child follows the literal edge whose label is exactly key.
-func (t *Table) child(n *node, key []byte) uint32 {
-	if n.size == 0 {
+// root follows the edge of a host node whose label is the whole host.
+func (t *Table) root(n *node, host []byte) uint32 {
+	end, key := scan(host, 0)
+	if end != len(host) || end == 0 {
 		return 0
 	}
-	h, mask := hash(key), n.size-1
-	for i := h; ; i++ {
-		e := &t.edges[n.edges+i&mask]
-		if e.child == 0 {
-			return 0
-		}
-		if e.hash == h && string(t.labels[e.label:e.label+e.size]) == string(key) {
-			return e.child
-		}
-		if i-h == mask {
-			return 0
-		}
-	}
+	child, _ := t.follow(n, host, 0, end, key)
+	return child
 }
 
 // roots searches the trees of a request, the most specific host first.
 func (s *search) roots(exact, wild uint32) *entry {
 	for _, root := range [...]uint32{exact, wild, s.t.any} {
 		if root != 0 {
-			*s.params = (*s.params)[:0]
-			if e := s.walk(root, 1); e != nil {
+			if e := s.walk(root, 1, 0); e != nil {
 				return e
 			}
 		}
@@ -205,10 +210,10 @@ func (s *search) roots(exact, wild uint32) *entry {
 }
 
 // walk searches below node n. at is where the next segment begins in the path,
-// len(path)+1 when there is none. When it returns nil, it may have left
-// parameters behind: who tries something else afterwards cuts them off.
-func (s *search) walk(n uint32, at int) *entry {
-	t, path := s.t, s.r.Path
+// len(path)+1 when there is none; depth is how many parameters there are on the
+// way to n.
+func (s *search) walk(n uint32, at, depth int) *entry {
+	t, path := s.t, s.path
 	for {
 		if n&onlyEnd != 0 {
 			if at > len(path) {
@@ -218,13 +223,10 @@ func (s *search) walk(n uint32, at int) *entry {
 		}
 		nd := &t.nodes[n]
 		if at > len(path) {
-			return s.end(nd)
+			return s.end(nd, depth)
 		}
-		end, h := scan(path, at)
-		child, next := uint32(0), 0
-		if nd.size != 0 {
-			child, next = t.follow(nd, path, at, h)
-		}
+		end, key := scan(path, at)
+		child, next := t.follow(nd, path, at, end, key)
 		if nd.mixed|nd.param|nd.rest == 0 {
 			if child == 0 {
 				return nil
@@ -232,40 +234,36 @@ func (s *search) walk(n uint32, at int) *entry {
 			n, at = child, next
 			continue
 		}
-		mark := len(*s.params)
 		if child != 0 {
-			if e := s.walk(child, next); e != nil {
+			if e := s.walk(child, next, depth); e != nil {
 				return e
 			}
-			*s.params = (*s.params)[:mark]
 		}
 		if nd.mixed != 0 {
-			if e := s.mixed(nd, at, end); e != nil {
+			if e := s.mixed(nd, at, end, depth); e != nil {
 				return e
 			}
-			*s.params = (*s.params)[:mark]
 		}
 		if nd.param != 0 && end > at {
-			*s.params = append(*s.params, Param{Value: path[at:end]})
+			s.params[depth] = span{uint32(at), uint32(end)}
 			if nd.rest == 0 {
-				n, at = nd.param, end+1
+				n, at, depth = nd.param, end+1, depth+1
 				continue
 			}
-			if e := s.walk(nd.param, end+1); e != nil {
+			if e := s.walk(nd.param, end+1, depth+1); e != nil {
 				return e
 			}
-			*s.params = (*s.params)[:mark]
 		}
 		if nd.rest == 0 {
 			return nil
 		}
-		*s.params = append(*s.params, Param{Value: path[at:]})
+		s.params[depth] = span{uint32(at), uint32(len(path))}
 		return s.pick(nd.rest)
 	}
 }
 
 // end is walk at the end of the path.
-func (s *search) end(nd *node) *entry {
+func (s *search) end(nd *node, depth int) *entry {
 	if nd.leaf != 0 {
 		if e := s.pick(nd.leaf); e != nil {
 			return e
@@ -274,44 +272,65 @@ func (s *search) end(nd *node) *entry {
 	if nd.rest == 0 {
 		return nil
 	}
-	*s.params = append(*s.params, Param{Value: s.r.Path[len(s.r.Path):]})
+	s.params[depth] = span{uint32(len(s.path)), uint32(len(s.path))}
 	return s.pick(nd.rest)
 }
 
 // follow finds the literal edge that the path takes from at, where a segment
-// with hash h begins, and where the next segment begins behind it.
-func (t *Table) follow(nd *node, path []byte, at int, h uint32) (child uint32, next int) {
-	mask := nd.size - 1
-	for i := h; ; i++ {
-		e := &t.edges[nd.edges+i&mask]
+// with that key reaches to end, and where the next segment begins behind the
+// edge. The child is 0 when there is none.
+func (t *Table) follow(nd *node, path []byte, at, end int, key uint64) (child uint32, next int) {
+	if nd.size == 0 {
+		for i := range nd.few {
+			if e := &nd.few[i]; e.key == key && e.child != 0 {
+				if child, next := t.take(e, path, at, end); child != 0 {
+					return child, next
+				}
+			}
+		}
+		return 0, 0
+	}
+	// The table is never full, so the search comes to a free slot.
+	for i := slot(key, nd.size); ; i = (i + 1) & (nd.size - 1) {
+		e := &t.edges[nd.edges+i]
 		if e.child == 0 {
 			return 0, 0
 		}
-		if e.hash == h {
-			stop := at + int(e.size)
-			if stop <= len(path) && string(t.labels[e.label:e.label+e.size]) == string(path[at:stop]) &&
-				(stop == len(path) || path[stop] == '/') {
-				return e.child, stop + 1
+		if e.key == key {
+			if child, next := t.take(e, path, at, end); child != 0 {
+				return child, next
 			}
-		}
-		if i-h == mask {
-			return 0, 0
 		}
 	}
 }
 
+// take compares the whole label of an edge whose key fits.
+func (t *Table) take(e *edge, path []byte, at, end int) (child uint32, next int) {
+	if e.label == 0 {
+		if end-at >= short {
+			return 0, 0
+		}
+		return e.child, end + 1
+	}
+	label := t.labels[e.label]
+	stop := at + len(label)
+	if stop > len(path) || string(path[at:stop]) != label || stop < len(path) && path[stop] != '/' {
+		return 0, 0
+	}
+	return e.child, stop + 1
+}
+
 // mixed tries the mixed edges of a node for the segment path[at:end].
-func (s *search) mixed(nd *node, at, end int) *entry {
-	seg, mark := s.r.Path[at:end], len(*s.params)
+func (s *search) mixed(nd *node, at, end, depth int) *entry {
+	seg := s.path[at:end]
 	for i := nd.mixed; ; i++ {
 		m := &s.t.mixed[i]
 		if from, to := len(m.prefix), len(seg)-len(m.suffix); to > from &&
 			string(seg[:from]) == m.prefix && string(seg[to:]) == m.suffix && !insidePercent(seg, to) {
-			*s.params = append(*s.params, Param{Value: seg[from:to]})
-			if e := s.walk(m.child, end+1); e != nil {
+			s.params[depth] = span{uint32(at + from), uint32(at + to)}
+			if e := s.walk(m.child, end+1, depth+1); e != nil {
 				return e
 			}
-			*s.params = (*s.params)[:mark]
 		}
 		if m.last {
 			return nil
@@ -336,10 +355,10 @@ func (s *search) pick(i uint32) *entry {
 			}
 		case e.methods&s.method == 0:
 			s.other = true
-		case e.nconds == 0 || s.holds(e):
+		case s.holds(e):
 			return e
 		}
-		if e.route&lastEntry != 0 {
+		if e.conds&lastEntry != 0 {
 			return nil
 		}
 	}
@@ -347,7 +366,12 @@ func (s *search) pick(i uint32) *entry {
 
 // holds reports whether the conditions of e are fulfilled.
 func (s *search) holds(e *entry) bool {
-	conds := s.t.conds[e.conds : e.conds+e.nconds]
+	first := e.conds &^ lastEntry
+	return first == 0 || s.fulfilled(s.t.conds[first:])
+}
+
+// fulfilled checks conditions up to the one marked last.
+func (s *search) fulfilled(conds []condition) bool {
 	for i := range conds {
 		c := &conds[i]
 		switch {
@@ -363,7 +387,9 @@ func (s *search) holds(e *entry) bool {
 				return false
 			}
 		}
+		if c.last {
+			break
+		}
 	}
 	return true
 }
-

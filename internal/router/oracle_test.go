@@ -173,9 +173,14 @@ func conditionOrder(r *Route) string {
 	return s
 }
 
-// repeats reports whether two routes want different values of one query
-// parameter.
-func repeats(a, b *Route) bool {
+// exempt reports whether two routes want different values of one query
+// parameter, or of a header when those are ignored.
+func exempt(a, b *Route, ignoreHeaders bool) bool {
+	for name, value := range a.Headers {
+		if other, ok := b.Headers[name]; ok && other != value && ignoreHeaders {
+			return true
+		}
+	}
 	for name, value := range a.Query {
 		if other, ok := b.Query[name]; ok && other != value {
 			return true
@@ -212,7 +217,7 @@ func answer(t *rapid.T, routes []Route, q *Request) string {
 		if best != nil {
 			order = slices.Compare(v.rank, won.rank)
 			if order == 0 {
-				if !repeats(r, best) {
+				if !exempt(r, best, q.IgnoreHeaders) {
 					t.Fatalf("an unseen conflict: %+v and %+v for %s", *best, *r, show(q))
 				}
 				order = cmp.Compare(won.order, v.order)

@@ -87,6 +87,9 @@ func parsePattern(pattern string) ([]segment, error) {
 		}
 		segments = append(segments, s)
 	}
+	if n := len(paramNames(segments)); n > maxParams {
+		return nil, fmt.Errorf("%q has %d parameters; %d is the most", pattern, n, maxParams)
+	}
 	return segments, nil
 }
 

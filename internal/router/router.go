@@ -74,7 +74,7 @@ type Request struct {
 	Host     []byte // lower case, without port; one trailing dot is ignored; may be empty
 	Path     []byte // canonical (see Canonicalize)
 	Query    []byte // behind the '?', as received
-	Header Fields // nil: there are no fields
+	Header   Fields // nil: there are no fields
 	// IgnoreHeaders takes every header condition as fulfilled: a CORS preflight
 	// is routed by the method that it asks for, before its headers are known.
 	IgnoreHeaders bool

@@ -5,12 +5,16 @@ import (
 	"math/bits"
 )
 
-// A segment is scanned and hashed in one pass, eight bytes at a time. The table
-// that the hash is for is the operator's and not the client's, so it need not
-// resist chosen keys, only tell usual ones apart; what it finds is compared
-// whole.
+// A segment is scanned and turned into a key in one pass, eight bytes at a
+// time. The key of a short segment, of fewer than eight bytes, is the segment
+// itself, so equal keys are equal segments; that of a longer one is a hash, and
+// what it finds is compared whole. The table that the hash is for is the
+// operator's and not the client's, so it need not resist chosen keys, only tell
+// usual ones apart.
 
 const (
+	short = 8 // a segment with fewer bytes is its own key
+
 	ones    = 0x0101010101010101
 	highs   = 0x8080808080808080
 	slashes = '/' * ones
@@ -18,40 +22,68 @@ const (
 	mulB    = 0xD6E8FEB86659FD93
 )
 
-// scan returns where the segment that begins at path[at] ends, and its hash.
-// at is at most len(path).
-func scan(path []byte, at int) (end int, hash uint32) {
-	h := uint64(mulB)
-	for ; len(path)-at >= 8; at += 8 {
-		w := binary.LittleEndian.Uint64(path[at:])
-		// The lowest set bit marks the first slash: a borrow of the subtraction can
-		// only mark bytes behind it wrongly.
-		x := w ^ slashes
-		if found := (x - ones) &^ x & highs; found != 0 {
+// scan returns where the segment that begins at path[at] ends, and its key. at
+// is at most len(path).
+func scan(path []byte, at int) (end int, key uint64) {
+	if len(path)-at < 8 {
+		return scanTail(path, at)
+	}
+	w := binary.LittleEndian.Uint64(path[at:])
+	if found := slashIn(w); found != 0 {
+		n := bits.TrailingZeros64(found) &^ 7
+		return at + n>>3, w & (1<<n - 1)
+	}
+	h := mix(w, mulA)
+	for at += 8; len(path)-at >= 8; at += 8 {
+		w = binary.LittleEndian.Uint64(path[at:])
+		if found := slashIn(w); found != 0 {
 			n := bits.TrailingZeros64(found) &^ 7
-			return at + n>>3, fold(h, w&(1<<n-1))
+			return at + n>>3, mix(h^w&(1<<n-1), mulB)
 		}
 		h = mix(h^w, mulA)
 	}
-	var w uint64
-	for n := 0; at < len(path) && path[at] != '/'; at, n = at+1, n+8 {
-		w |= uint64(path[at]) << n
-	}
-	return at, fold(h, w)
+	end, w = scanTail(path, at)
+	return end, mix(h^w, mulB)
 }
 
-// fold ends a hash with the last bytes, fewer than eight, that belong to it.
-func fold(h, w uint64) uint32 { return uint32(mix(h^w, mulB)) }
+// scanTail is scan for the last bytes of a path, fewer than eight.
+func scanTail(path []byte, at int) (end int, word uint64) {
+	rest := len(path) - at
+	if len(path) >= 8 {
+		// One load that ends with the path, and a shift that drops what is before at
+		// (everything, when nothing is left).
+		word = binary.LittleEndian.Uint64(path[len(path)-8:]) >> (64 - 8*rest)
+	} else {
+		for i := range rest {
+			word |= uint64(path[at+i]) << (8 * i)
+		}
+	}
+	if found := slashIn(word); found != 0 {
+		n := bits.TrailingZeros64(found) &^ 7
+		return at + n>>3, word & (1<<n - 1)
+	}
+	return len(path), word
+}
+
+// slashIn marks the slashes in a word: the lowest set bit belongs to the first.
+// A borrow of the subtraction can mark only bytes behind a true one.
+func slashIn(w uint64) uint64 {
+	x := w ^ slashes
+	return (x - ones) &^ x & highs
+}
 
 func mix(a, b uint64) uint64 {
 	hi, lo := bits.Mul64(a, b)
 	return hi ^ lo
 }
 
-// hash is the hash of a whole key without a slash, as scan makes it.
-func hash(key []byte) uint32 {
-	_, h := scan(key, 0)
-	return h
+// slot is where a key belongs in a hash table of size entries, a power of two.
+func slot(key uint64, size uint32) uint32 { return uint32(key*mulB>>32) & (size - 1) }
+
+// keyOf is the key of a whole text without a slash.
+func keyOf(text []byte) uint64 {
+	_, key := scan(text, 0)
+	return key
 }
 
 // segmentEnd is where the segment that begins at path[at] ends.
