@@ -300,13 +300,13 @@ func TestBehaviour(t *testing.T) {
 	}
 }
 
-// dial opens a connection for bytes of the test's own.
-func (s *suite) dial(t testing.TB, d gatetest.Driver) net.Conn {
+// dialAs opens a connection for bytes of the test's own, to the server called name.
+func (s *suite) dialAs(t testing.TB, d gatetest.Driver, name string) net.Conn {
 	t.Helper()
 	var c net.Conn
 	var err error
 	if d.TLS {
-		c, err = tls.Dial("tcp", s.gw.addr("SECURE"), &tls.Config{RootCAs: s.ca.Pool, ServerName: "a.test"})
+		c, err = tls.Dial("tcp", s.gw.addr("SECURE"), &tls.Config{RootCAs: s.ca.Pool, ServerName: name})
 	} else {
 		c, err = net.Dial("tcp", s.gw.addr("PLAIN"))
 	}

@@ -189,6 +189,9 @@ func (p *Peer) Next() (*Seen, error) {
 	return s, err
 }
 
+// Rest reads what comes behind the last request, for a protocol that follows it.
+func (p *Peer) Rest() io.Reader { return p.r }
+
 // Send writes s as it is.
 func (p *Peer) Send(s string) error {
 	_, err := io.WriteString(p.Conn, s)

@@ -1,0 +1,282 @@
+package apptest
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"os/exec"
+	"slices"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+)
+
+const slowConfig = `
+listeners: [{name: plain, address: "@PLAIN@"}]
+admin: {address: "@ADMIN@"}
+limits:
+  header_timeout: 2s
+  body_idle_timeout: 2s
+  write_idle_timeout: 3s
+  idle_timeout: 4s
+  request_timeout: 60s
+  min_body_rate: 1KiB
+log: {access: {output: none}}
+upstreams:
+  honest: {targets: ["http://@ORIGIN@"]}
+  attacked: {targets: ["http://@ORIGIN@"], max_connections: 8000}
+routes:
+  - {name: honest, path: "/status/{code}", upstream: honest}
+  - {name: attacked, path: "/{rest...}", upstream: attacked}
+`
+
+// attack is one way to hold a connection as long as it lasts.
+type attack struct {
+	name   string
+	open   string        // what is sent at once
+	drip   string        // what is sent, byte by byte, each gap; or
+	reads  bool          // what is read, byte by byte, each gap
+	gap    time.Duration // 0: nothing more
+	within time.Duration // when the gateway must have cut it
+}
+
+// slack is for a machine that is busy with ten thousand sockets.
+const slack = 2500 * time.Millisecond
+
+// The gateway's grace before min_body_rate holds is 5 s (contract: limits).
+const grace = 5 * time.Second
+
+var attacks = []attack{
+	{name: "says nothing", within: 4*time.Second + slack},
+	{name: "head that stops", open: "GET /status/200 HTTP/1.1\r\nHost: a.te", within: 2*time.Second + slack},
+	{name: "head, a byte every 300 ms", open: "GET /status/200 HTTP/1.1\r\n", drip: "X: y\r\n", gap: 300 * time.Millisecond, within: 2*time.Second + slack},
+	{name: "second head that stops", open: "GET /status/200 HTTP/1.1\r\nHost: a.test\r\n\r\nGET /status/200 HTT", within: 2*time.Second + slack},
+	{name: "body that stops", open: "POST /m HTTP/1.1\r\nHost: a.test\r\nContent-Length: 1000\r\n\r\nxxx", within: 2*time.Second + slack},
+	{name: "body, a byte every 300 ms", open: "POST /m HTTP/1.1\r\nHost: a.test\r\nContent-Length: 100000\r\n\r\n", drip: "x", gap: 300 * time.Millisecond, within: grace + slack},
+	{name: "body, a byte every 1.5 s", open: "POST /m HTTP/1.1\r\nHost: a.test\r\nContent-Length: 100000\r\n\r\n", drip: "x", gap: 1500 * time.Millisecond, within: grace + 1500*time.Millisecond + slack},
+	{name: "chunks, a byte every 1.5 s", open: "POST /m HTTP/1.1\r\nHost: a.test\r\nTransfer-Encoding: chunked\r\n\r\n", drip: "1\r\nx\r\n", gap: 1500 * time.Millisecond, within: grace + 1500*time.Millisecond + slack},
+	{name: "reader that stops", open: "GET /bytes/8000000 HTTP/1.1\r\nHost: a.test\r\n\r\n", within: 3*time.Second + slack},
+	{name: "reader, a byte every 500 ms", open: "GET /bytes/8000000 HTTP/1.1\r\nHost: a.test\r\n\r\n", reads: true, gap: 500 * time.Millisecond, within: grace + slack},
+}
+
+// run attacks once and returns nil when the gateway has cut the connection in
+// time. A reader may have bytes of the kernel's to read after that; whether the
+// gateway let go is seen from its open files, later.
+func (a attack) run(addr string) error {
+	dialer := net.Dialer{Timeout: 10 * time.Second, Control: func(_, _ string, c syscall.RawConn) error {
+		// A small window, so that the reply does not fit into the kernel.
+		return c.Control(func(fd uintptr) { _ = syscall.SetsockoptInt(int(fd), syscall.SOL_SOCKET, syscall.SO_RCVBUF, 4096) })
+	}}
+	c, err := dialer.Dial("tcp", addr)
+	if err != nil {
+		return err
+	}
+	defer func() {
+		_ = c.(*net.TCPConn).SetLinger(0)
+		_ = c.Close()
+	}()
+	began := time.Now()
+	if err := c.SetDeadline(began.Add(a.within)); err != nil {
+		return err
+	}
+	if _, err := io.WriteString(c, a.open); err != nil {
+		return err
+	}
+	if a.name == "reader that stops" || a.reads {
+		return a.read(c, began.Add(a.within))
+	}
+	cut := make(chan error, 1)
+	go func() {
+		// Whatever is read is the gateway's last word.
+		_, err := io.Copy(io.Discard, c)
+		cut <- err
+	}()
+	if a.gap == 0 {
+		err = <-cut
+	} else {
+		err = a.trickle(c, cut)
+	}
+	if errors.Is(err, os.ErrDeadlineExceeded) {
+		return fmt.Errorf("not cut within %v", a.within)
+	}
+	return nil
+}
+
+// trickle writes a byte each gap until the connection ends.
+func (a attack) trickle(c net.Conn, cut chan error) error {
+	tick := time.NewTicker(a.gap)
+	defer tick.Stop()
+	for i := 0; ; i++ {
+		select {
+		case err := <-cut:
+			return err
+		case <-tick.C:
+			if _, err := io.WriteString(c, a.drip[i%len(a.drip):i%len(a.drip)+1]); err != nil {
+				_ = c.Close()
+				<-cut
+				return err
+			}
+		}
+	}
+}
+
+// read reads a byte each gap, or nothing, until end.
+func (a attack) read(c net.Conn, end time.Time) error {
+	var b [1]byte
+	gap := a.gap
+	if gap == 0 {
+		gap = time.Until(end)
+	}
+	tick := time.NewTicker(gap)
+	defer tick.Stop()
+	for time.Now().Before(end) {
+		<-tick.C
+		if a.reads {
+			if _, err := c.Read(b[:]); err != nil {
+				return nil
+			}
+		}
+	}
+	return nil
+}
+
+// openFiles is the number of files that the gateway has open.
+func (g *gateway) openFiles() int {
+	g.t.Helper()
+	all, err := os.ReadDir(fmt.Sprintf("/proc/%d/fd", g.cmd.Process.Pid))
+	if err != nil {
+		g.t.Fatal(err)
+	}
+	return len(all)
+}
+
+// TestSlowClients attacks with thousands of slow connections at once. All are
+// cut when the limits say, and honest clients do not notice.
+func TestSlowClients(t *testing.T) {
+	each := 300
+	if *long {
+		each = 1000
+	}
+	e := newEcho(t)
+	g := start(t, setup{config: slowConfig, vars: map[string]string{"ORIGIN": e.addr()}, measured: true})
+	before := g.openFiles()
+	stop, latencies := honest(t, g.addr("PLAIN"))
+
+	type verdict struct {
+		attack string
+		err    error
+	}
+	verdicts := make(chan verdict)
+	var wg sync.WaitGroup
+	// Dialled in groups, so that the listener's backlog is not the test.
+	slots := make(chan struct{}, 200)
+	for range each {
+		for _, a := range attacks {
+			wg.Go(func() {
+				slots <- struct{}{}
+				time.AfterFunc(50*time.Millisecond, func() { <-slots })
+				verdicts <- verdict{a.name, a.run(g.addr("PLAIN"))}
+			})
+		}
+	}
+	go func() { wg.Wait(); close(verdicts) }()
+	failed := map[string][]error{}
+	total := 0
+	for v := range verdicts {
+		total++
+		if v.err != nil {
+			failed[v.attack] = append(failed[v.attack], v.err)
+		}
+	}
+	for name, errs := range failed {
+		t.Errorf("%s: %d of %d, the first: %v", name, len(errs), each, errs[0])
+	}
+	// The connections that were closed here are closed there too, and those to
+	// the origin are idle at most.
+	eventually(t, 5*time.Second, func() error {
+		if now := g.openFiles(); now > before+700 {
+			return fmt.Errorf("%d open files, %d before the attack", now, before)
+		}
+		return nil
+	})
+	stop()
+	all := latencies()
+	slices.Sort(all)
+	p99 := all[len(all)*99/100]
+	t.Logf("%d attackers; %d honest requests: median %v, p99 %v, max %v", total, len(all), all[len(all)/2], p99, all[len(all)-1])
+	if p99 > 50*time.Millisecond {
+		t.Errorf("honest clients' p99 is %v, want under 50 ms", p99)
+	}
+}
+
+// honest starts clients that ask 200 times a second, half of them on new
+// connections, and returns how to stop them and how long each request took.
+func honest(t testing.TB, addr string) (end func(), latencies func() []time.Duration) {
+	load := newCrowd(t)
+	var mu sync.Mutex
+	var all []time.Duration
+	tick := time.NewTicker(5 * time.Millisecond)
+	load.add(8, func(worker int, k *caller) (bool, error) {
+		select {
+		case <-tick.C:
+		case <-load.stop:
+			return false, nil
+		}
+		began := time.Now()
+		a, err := k.call("GET", "/status/200", "", "")
+		took := time.Since(began)
+		if worker%2 == 0 {
+			k.hangUp()
+		}
+		mu.Lock()
+		all = append(all, took)
+		mu.Unlock()
+		return true, wholly(a, err)
+	}, addr)
+	return func() { load.end(); tick.Stop() }, func() []time.Duration {
+		mu.Lock()
+		defer mu.Unlock()
+		return all
+	}
+}
+
+// TestSlowHTTPTest lets slowhttptest attack in each of its ways.
+func TestSlowHTTPTest(t *testing.T) {
+	if !*long {
+		return // TestSlowClients makes the same attacks; this takes minutes
+	}
+	if _, err := exec.LookPath("slowhttptest"); err != nil {
+		t.Fatal("this test needs slowhttptest: apt-get install slowhttptest")
+	}
+	e := newEcho(t)
+	g := start(t, setup{config: slowConfig, vars: map[string]string{"ORIGIN": e.addr()}, measured: true})
+	for name, flags := range map[string][]string{
+		"slow heads":   {"-H", "-u", "http://" + g.addr("PLAIN") + "/status/200"},
+		"slow bodies":  {"-B", "-s", "8192", "-x", "10", "-u", "http://" + g.addr("PLAIN") + "/m"},
+		"range":        {"-R", "-u", "http://" + g.addr("PLAIN") + "/bytes/100000"},
+		"slow readers": {"-X", "-w", "256", "-y", "512", "-n", "5", "-z", "32", "-k", "3", "-u", "http://" + g.addr("PLAIN") + "/bytes/8000000"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			stop, latencies := honest(t, g.addr("PLAIN"))
+			ctx, cancel := context.WithTimeout(context.Background(), 2*time.Minute)
+			defer cancel()
+			args := append([]string{"-c", "4000", "-r", "500", "-i", "1", "-l", "30", "-p", "3"}, flags...)
+			out, err := exec.CommandContext(ctx, "slowhttptest", args...).CombinedOutput()
+			stop()
+			if ctx.Err() != nil {
+				t.Fatalf("slowhttptest: %v\n%s", err, out)
+			}
+			all := latencies()
+			slices.Sort(all)
+			p99 := all[len(all)*99/100]
+			t.Logf("%d honest requests: median %v, p99 %v, max %v\n%s", len(all), all[len(all)/2], p99, all[len(all)-1], out)
+			if p99 > 50*time.Millisecond {
+				t.Errorf("honest clients' p99 is %v, want under 50 ms", p99)
+			}
+		})
+	}
+}
