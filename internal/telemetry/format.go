@@ -1,6 +1,7 @@
 package telemetry
 
 import (
+	"encoding/binary"
 	"net/netip"
 	"strconv"
 	"time"
@@ -41,7 +42,9 @@ func (f *formatter) appendJSON(dst []byte, b *batch, e *entry) []byte {
 	dst = append(dst, `Z","id":`...)
 	dst = appendJSONString(dst, b.textOf(e, textID))
 	dst = append(dst, `,"trace":"`...)
-	dst = appendHex(dst, e.trace[:])
+	var trace [32]byte
+	putHex(trace[:], e.trace[:])
+	dst = append(dst, trace[:]...)
 	dst = append(dst, `","client":"`...)
 	dst = appendAddr(dst, e.client)
 	dst = append(dst, `","peer":"`...)
@@ -157,16 +160,18 @@ func appendCombinedField(dst, v []byte) []byte {
 }
 
 // appendCombinedText writes what is not printable ASCII, quotes and backslashes
-// as \xHH, as nginx does.
+// as \xhh, much as nginx does.
 func appendCombinedText(dst, v []byte) []byte {
-	for _, c := range v {
-		if c < 0x20 || c >= 0x7f || c == '"' || c == '\\' {
-			dst = append(dst, '\\', 'x', hexDigits[c>>4], hexDigits[c&15])
-			continue
+	for {
+		n := plainLen(v)
+		dst = append(dst, v[:n]...)
+		if n == len(v) {
+			return dst
 		}
-		dst = append(dst, c)
+		c := v[n]
+		dst = append(dst, '\\', 'x', hexDigits[c>>4], hexDigits[c&15])
+		v = v[n+1:]
 	}
-	return dst
 }
 
 func appendAddr(dst []byte, a netip.Addr) []byte {
@@ -190,7 +195,8 @@ func appendMillis(dst []byte, d time.Duration) []byte {
 	return appendThousandths(dst, int(us%1e3))
 }
 
-// plain are the bytes that stand for themselves in a JSON string.
+// plain are the bytes that stand for themselves in a line: printable ASCII but
+// for the quote and the backslash.
 var plain = func() (ok [256]bool) {
 	for c := 0x20; c < 0x7f; c++ {
 		ok[c] = c != '"' && c != '\\'
@@ -198,41 +204,67 @@ var plain = func() (ok [256]bool) {
 	return ok
 }()
 
+// plainLen is the number of plain bytes that v begins with. It looks at eight at
+// a time, the last eight perhaps twice.
+func plainLen(v []byte) int {
+	n := 0
+	if len(v) >= 8 {
+		for len(v)-n >= 8 && plainWord(binary.LittleEndian.Uint64(v[n:])) {
+			n += 8
+		}
+		if len(v)-n < 8 && plainWord(binary.LittleEndian.Uint64(v[len(v)-8:])) {
+			return len(v)
+		}
+	}
+	for n < len(v) && plain[v[n]] {
+		n++
+	}
+	return n
+}
+
+// plainWord reports whether all bytes of w are plain. In each byte, with no
+// carry into the next while all below are plain, the top bit says 0x80 or above;
+// w+1 reaches it at 0x7f; w-0x20 borrows below 0x20; and x-1 borrows where x, w
+// with the looked-for byte taken out, is 0.
+func plainWord(w uint64) bool {
+	const (
+		ones = 0x0101010101010101
+		tops = 0x80 * ones
+	)
+	quote, slash := w^'"'*ones, w^'\\'*ones
+	return (w|(w+ones)|(w-0x20*ones)&^w|(quote-ones)&^quote|(slash-ones)&^slash)&tops == 0
+}
+
 // appendJSONString appends v as a JSON string (RFC 8259 §7). Beyond what JSON
 // asks for, it escapes DEL, the C1 controls, U+2028 and U+2029, which some
 // terminals and readers of lines act on. What is not UTF-8 becomes U+FFFD.
 func appendJSONString(dst, v []byte) []byte {
 	dst = append(dst, '"')
-	from := 0
-	for i := 0; i < len(v); {
-		c := v[i]
-		if plain[c] {
-			i++
-			continue
+	for {
+		n := plainLen(v)
+		dst = append(dst, v[:n]...)
+		if n == len(v) {
+			return append(dst, '"')
 		}
-		dst = append(dst, v[from:i]...)
-		if c < utf8.RuneSelf {
+		v = v[n:]
+		if c := v[0]; c < utf8.RuneSelf {
 			if c == '"' || c == '\\' {
 				dst = append(dst, '\\', c)
 			} else {
 				dst = append(dst, '\\', 'u', '0', '0', hexDigits[c>>4], hexDigits[c&15])
 			}
-			i++
-			from = i
+			v = v[1:]
 			continue
 		}
-		r, n := utf8.DecodeRune(v[i:])
+		r, n := utf8.DecodeRune(v)
 		switch {
 		case r == utf8.RuneError && n == 1:
 			dst = append(dst, `\ufffd`...)
 		case r < 0xa0 || r == 0x2028 || r == 0x2029:
 			dst = append(dst, '\\', 'u', hexDigits[r>>12], hexDigits[r>>8&15], hexDigits[r>>4&15], hexDigits[r&15])
 		default:
-			dst = append(dst, v[i:i+n]...)
+			dst = append(dst, v[:n]...)
 		}
-		i += n
-		from = i
+		v = v[n:]
 	}
-	dst = append(dst, v[from:]...)
-	return append(dst, '"')
 }

@@ -20,19 +20,39 @@ var credentialParams = []string{
 type redaction struct {
 	headers map[string]struct{}
 	params  map[string]struct{}
+	// lengths are those of the names of params, firsts their first letters in
+	// either case: most names of a query need no more to be let through.
+	lengths [longestName + 1]bool
+	firsts  [256]bool
 }
 
 func newRedaction(names []string) redaction {
 	r := redaction{headers: map[string]struct{}{}, params: map[string]struct{}{}}
 	for _, n := range credentialParams {
-		r.params[n] = struct{}{}
+		r.hideParam(n)
 	}
 	for _, n := range names {
 		n = strings.ToLower(n)
 		r.headers[n] = struct{}{}
-		r.params[n[:min(len(n), longestName)]] = struct{}{}
+		r.hideParam(n[:min(len(n), longestName)])
 	}
 	return r
+}
+
+func (r *redaction) hideParam(name string) {
+	if name == "" {
+		return
+	}
+	r.params[name] = struct{}{}
+	r.lengths[len(name)] = true
+	c := name[0]
+	r.firsts[c] = true
+	if 'a' <= c && c <= 'z' {
+		r.firsts[c&^0x20] = true
+	}
+	if c == ' ' {
+		r.firsts['+'] = true
+	}
 }
 
 // header returns the value of a header, masked when its name (lower case) is
@@ -47,24 +67,22 @@ func (r *redaction) header(name string, v []byte) []byte {
 // appendQuery appends q with the values of credential parameters masked. Names
 // are compared as a server reads them: without escapes, in any case.
 func (r *redaction) appendQuery(dst, q []byte) []byte {
-	for first := true; ; first = false {
-		pair, rest, more := bytes.Cut(q, []byte("&"))
-		if !first {
-			dst = append(dst, '&')
-		}
-		name, value, _ := bytes.Cut(pair, []byte("="))
-		if len(value) > 0 && r.hides(name) {
-			dst = append(dst, name...)
-			dst = append(dst, '=')
-			dst = append(dst, masked...)
+	done := 0 // what of q is in dst
+	for from := 0; from < len(q); {
+		end := bytes.IndexByte(q[from:], '&')
+		if end < 0 {
+			end = len(q)
 		} else {
-			dst = append(dst, pair...)
+			end += from
 		}
-		if !more {
-			return dst
+		if eq := bytes.IndexByte(q[from:end], '='); eq >= 0 && from+eq+1 < end && r.hides(q[from:from+eq]) {
+			dst = append(dst, q[done:from+eq+1]...)
+			dst = append(dst, masked...)
+			done = end
 		}
-		q = rest
+		from = end + 1
 	}
+	return append(dst, q[done:]...)
 }
 
 // appendURL appends a URL with its query masked as appendQuery does.
@@ -82,9 +100,24 @@ func (r *redaction) appendURL(dst, u []byte) []byte {
 const longestName = 64
 
 func (r *redaction) hides(name []byte) bool {
-	var plain [longestName]byte
-	n := 0
-	for i := 0; i < len(name) && n < longestName; i++ {
+	if len(name) == 0 {
+		return false
+	}
+	if c := name[0]; !r.firsts[c] && c != '%' {
+		return false
+	}
+	var room [longestName]byte
+	plain := unescape(room[:0], name)
+	if !r.lengths[len(plain)] {
+		return false
+	}
+	_, hide := r.params[string(plain)]
+	return hide
+}
+
+// unescape appends what a server reads, in lower case, up to the room of dst.
+func unescape(dst, name []byte) []byte {
+	for i := 0; i < len(name) && len(dst) < cap(dst); i++ {
 		c := name[i]
 		switch {
 		case c == '+':
@@ -98,11 +131,9 @@ func (r *redaction) hides(name []byte) bool {
 		if 'A' <= c && c <= 'Z' {
 			c |= 0x20
 		}
-		plain[n] = c
-		n++
+		dst = append(dst, c)
 	}
-	_, hide := r.params[string(plain[:n])]
-	return hide
+	return dst
 }
 
 func unhex(c byte) byte {

@@ -29,15 +29,14 @@ func AppendRequestID(dst []byte, now time.Time) []byte {
 	var u [16]byte
 	binary.BigEndian.PutUint64(u[:8], hi)
 	binary.BigEndian.PutUint64(u[8:], lo)
-	dst = appendHex(dst, u[0:4])
-	dst = append(dst, '-')
-	dst = appendHex(dst, u[4:6])
-	dst = append(dst, '-')
-	dst = appendHex(dst, u[6:8])
-	dst = append(dst, '-')
-	dst = appendHex(dst, u[8:10])
-	dst = append(dst, '-')
-	return appendHex(dst, u[10:16])
+	var text [RequestIDLen]byte
+	text[8], text[13], text[18], text[23] = '-', '-', '-', '-'
+	putHex(text[0:8], u[0:4])
+	putHex(text[9:13], u[4:6])
+	putHex(text[14:18], u[6:8])
+	putHex(text[19:23], u[8:10])
+	putHex(text[24:36], u[10:16])
+	return append(dst, text[:]...)
 }
 
 // ValidRequestID reports whether an id from a trusted proxy can be taken over:
@@ -64,9 +63,17 @@ var requestIDByte = func() (ok [256]bool) {
 
 const hexDigits = "0123456789abcdef"
 
-func appendHex(dst, src []byte) []byte {
-	for _, c := range src {
-		dst = append(dst, hexDigits[c>>4], hexDigits[c&15])
+// hexPairs are the two digits of each byte, the first one in the low byte.
+var hexPairs = func() (pairs [256]uint16) {
+	for i := range pairs {
+		pairs[i] = uint16(hexDigits[i>>4]) | uint16(hexDigits[i&15])<<8
 	}
-	return dst
+	return pairs
+}()
+
+// putHex writes src in hexadecimal to dst, which has twice its length.
+func putHex(dst, src []byte) {
+	for i, c := range src {
+		binary.LittleEndian.PutUint16(dst[2*i:2*i+2], hexPairs[c])
+	}
 }

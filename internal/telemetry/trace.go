@@ -76,11 +76,12 @@ func ContinueTrace(x *exchange.Exchange) {
 // AppendTraceparent appends the value to send on: the trace with the gateway's
 // own span as the parent of what follows.
 func AppendTraceparent(dst []byte, t exchange.Trace) []byte {
-	dst = append(dst, "00-"...)
-	dst = appendHex(dst, t.TraceID[:])
-	dst = append(dst, '-')
-	dst = appendHex(dst, t.SpanID[:])
-	return append(dst, '-', hexDigits[t.Flags>>4], hexDigits[t.Flags&15])
+	var text [TraceparentLen]byte
+	text[0], text[1], text[2], text[35], text[52] = '0', '0', '-', '-', '-'
+	putHex(text[3:35], t.TraceID[:])
+	putHex(text[36:52], t.SpanID[:])
+	text[53], text[54] = hexDigits[t.Flags>>4], hexDigits[t.Flags&15]
+	return append(dst, text[:]...)
 }
 
 func newSpan() (id [8]byte) {
