@@ -5,7 +5,7 @@ import "net/netip"
 // API is a group of routes under hosts and a base path.
 type API struct {
 	// The name, unique in the file, that logs, metrics and plans use.
-	Name string `yaml:"name"`
+	Name string `yaml:"name" check:"name"`
 	// The hosts served, `api.example.com` or `*.example.com` for one more label or several.
 	// Ports are not compared. Absent: every host.
 	Hosts []string `yaml:"hosts" check:"host"`
@@ -34,7 +34,7 @@ type API struct {
 // Route is one set of requests and what becomes of them.
 type Route struct {
 	// The name, unique in its api, that logs, metrics, headers and plans use.
-	Name string `yaml:"name"`
+	Name string `yaml:"name" check:"name"`
 	// The methods. Absent: any. GET serves HEAD too, unless HEAD has a route.
 	Methods []string `yaml:"methods" check:"method"`
 	// The path: `{name}` is one segment, never empty; `{name...}` at the end is the rest, which may be.

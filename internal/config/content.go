@@ -84,13 +84,13 @@ type ResponseRewrite struct {
 // HeaderEdit changes header fields: first `remove`, then `rename`, `set` and `add`.
 type HeaderEdit struct {
 	// Fields that have this value, whatever they were. Values may hold `{client.id}`, `{params.id}` and the like.
-	Set map[string]string `yaml:"set" keys:"header" check:"header_value"`
+	Set map[string]string `yaml:"set" keys:"free_header" check:"header_value"`
 	// Fields that get one more value.
-	Add map[string]string `yaml:"add" keys:"header" check:"header_value"`
+	Add map[string]string `yaml:"add" keys:"free_header" check:"header_value"`
 	// Fields that are taken away.
-	Remove []string `yaml:"remove" check:"header"`
+	Remove []string `yaml:"remove" check:"free_header"`
 	// Fields that get another name: old to new.
-	Rename map[string]string `yaml:"rename" keys:"header" check:"header"`
+	Rename map[string]string `yaml:"rename" keys:"free_header" check:"free_header"`
 }
 
 // QueryEdit changes query parameters: first `remove`, then `rename`, `set` and `add`.

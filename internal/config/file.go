@@ -29,21 +29,21 @@ type File struct {
 	// The clients known by name. More can be created through the admin API.
 	Clients []Client `yaml:"clients"`
 	// What clients are entitled to, by the plan's name.
-	Plans map[string]*Plan `yaml:"plans"`
+	Plans map[string]*Plan `yaml:"plans" keys:"name"`
 	// The plan of a client or token that names none. Empty: no plan limits.
 	DefaultPlan string `yaml:"default_plan"`
 	// Named sets of permissions.
-	Roles map[string]*Role `yaml:"roles"`
+	Roles map[string]*Role `yaml:"roles" keys:"name"`
 	// Ways to find out who is calling, by the name that `auth` lists use.
-	Authenticators map[string]*Authenticator `yaml:"authenticators"`
+	Authenticators map[string]*Authenticator `yaml:"authenticators" keys:"name"`
 	// The gateway's own token issuer. Off when absent.
 	Tokens *Tokens `yaml:"tokens"`
 	// Rate limits that routes name. One counter is shared by all routes that name it.
-	RateLimits map[string]*RateLimit `yaml:"rate_limits"`
+	RateLimits map[string]*RateLimit `yaml:"rate_limits" keys:"name"`
 	// The stores behind the routes' `cache`.
 	Cache Cache `yaml:"cache"`
 	// The targets that routes send requests to, by name.
-	Upstreams map[string]*Upstream `yaml:"upstreams"`
+	Upstreams map[string]*Upstream `yaml:"upstreams" keys:"name"`
 	// Groups of routes with hosts and a base path in common.
 	APIs []API `yaml:"apis"`
 	// Routes outside any api: every host, no base path.

@@ -5,7 +5,7 @@ import "time"
 // Client is somebody who calls, with keys, a plan and entitlements.
 type Client struct {
 	// The identity, unique in the file.
-	ID string `yaml:"id" need:"true"`
+	ID string `yaml:"id" need:"true" check:"name"`
 	// The plan, by name. Absent: `default_plan`.
 	Plan string `yaml:"plan"`
 	// The roles, by name.

@@ -3,7 +3,7 @@ package config
 // Listener is an address to accept connections on.
 type Listener struct {
 	// The name that `apis[].listeners` uses. Default: the address as written.
-	Name string `yaml:"name"`
+	Name string `yaml:"name" check:"name"`
 	// The address, `host:port`; without a host every interface, `[::1]:8080` for IPv6.
 	Address string `yaml:"address" need:"true" check:"address"`
 	// `https` answers every request with 308 to the same URL over HTTPS, and serves no routes.

@@ -135,7 +135,7 @@ type Respond struct {
 	// The status.
 	Status int `yaml:"status" default:"200" min:"200" max:"599"`
 	// The header fields.
-	Headers map[string]string `yaml:"headers" keys:"header" check:"header_value"`
+	Headers map[string]string `yaml:"headers" keys:"free_header" check:"header_value"`
 	// The body.
 	Body string `yaml:"body"`
 }
