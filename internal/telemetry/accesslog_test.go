@@ -231,7 +231,7 @@ func TestAStuckOutputHoldsUpNobody(t *testing.T) {
 func TestAFullDiskIsCountedAndToldOnceAMinute(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		out, ops := &recorder{fail: errors.New("no space left on device")}, &recorder{}
-		tel := start(t, Options{Log: accessConfig("stdout", "json"), Stdout: out, Logger: NewLogger(ops, false, Level("info"))})
+		tel := start(t, Options{Log: accessConfig("stdout", "json"), Stdout: out, Logger: NewLogger(ops, Level("info"))})
 		for range 5 {
 			tel.Record(typical(), nil)
 			tel.Record(typical(), nil)
@@ -242,7 +242,7 @@ func TestAFullDiskIsCountedAndToldOnceAMinute(t *testing.T) {
 			t.Errorf("%d lost records were counted, want 10", got)
 		}
 		lines := strings.Split(strings.TrimSpace(ops.String()), "\n")
-		if len(lines) != 2 || !strings.Contains(lines[0], `lost=2 cause="no space left on device"`) || !strings.Contains(lines[1], "lost=6") {
+		if len(lines) != 2 || !strings.Contains(lines[0], `"lost":2,"cause":"no space left on device"`) || !strings.Contains(lines[1], `"lost":6`) {
 			t.Errorf("logged\n%s", ops)
 		}
 		expect(t, scrape(t, tel, "sluice_access_log_dropped_total"),

@@ -2,6 +2,9 @@ package telemetry
 
 import (
 	"errors"
+	"io"
+	"log/slog"
+	"os"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -17,18 +20,18 @@ func TestFailuresAreLoggedByWhoseFaultTheyAre(t *testing.T) {
 		aborted error
 		want    string // level and message, "" when nothing is logged at info
 	}{
-		{"bug", &exchange.Error{Code: exchange.Internal, Side: exchange.Gateway}, nil, `level=ERROR msg="exchange failed"`},
-		{"upstream away", &exchange.Error{Code: exchange.UpstreamUnavailable, Side: exchange.Upstream}, nil, `level=WARN msg="exchange failed"`},
-		{"none healthy", &exchange.Error{Code: exchange.UpstreamUnavailable, Status: 503}, nil, `level=WARN msg="exchange failed"`},
+		{"bug", &exchange.Error{Code: exchange.Internal, Side: exchange.Gateway}, nil, `"level":"ERROR","msg":"exchange failed"`},
+		{"upstream away", &exchange.Error{Code: exchange.UpstreamUnavailable, Side: exchange.Upstream}, nil, `"level":"WARN","msg":"exchange failed"`},
+		{"none healthy", &exchange.Error{Code: exchange.UpstreamUnavailable, Status: 503}, nil, `"level":"WARN","msg":"exchange failed"`},
 		{"refusal", &exchange.Error{Code: exchange.Forbidden}, nil, ""},
 		{"not built", &exchange.Error{Code: exchange.NotImplemented}, nil, ""},
 		{"client gone", nil, &exchange.Error{Code: exchange.ClientGone}, ""},
-		{"response broke off", nil, &exchange.Error{Code: exchange.BadUpstreamResponse, Side: exchange.Upstream}, `level=WARN msg="response aborted"`},
+		{"response broke off", nil, &exchange.Error{Code: exchange.BadUpstreamResponse, Side: exchange.Upstream}, `"level":"WARN","msg":"response aborted"`},
 		{"write failed", nil, errors.New("broken pipe"), ""},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			out := &recorder{}
-			tel := start(t, Options{Logger: NewLogger(out, false, Level("info"))})
+			tel := start(t, Options{Logger: NewLogger(out, Level("info"))})
 			x := typical()
 			x.Err, x.Aborted = c.err, c.aborted
 			tel.Record(x, nil)
@@ -42,7 +45,7 @@ func TestFailuresAreLoggedByWhoseFaultTheyAre(t *testing.T) {
 
 func TestAFailureIsLoggedWithItsCause(t *testing.T) {
 	out := &recorder{}
-	tel := start(t, Options{Logger: NewLogger(out, true, Level("info"))})
+	tel := start(t, Options{Logger: NewLogger(out, Level("info"))})
 	x := typical()
 	x.Response.Status = 502
 	x.Err = &exchange.Error{Code: exchange.UpstreamUnavailable, Detail: "No connection.", Cause: errors.New("dial: refused\nlevel=ERROR")}
@@ -61,7 +64,7 @@ func TestAFailureIsLoggedWithItsCause(t *testing.T) {
 func TestAStormOfFailuresIsSummedUp(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		out := &recorder{}
-		tel := start(t, Options{Logger: NewLogger(out, false, Level("info"))})
+		tel := start(t, Options{Logger: NewLogger(out, Level("info"))})
 		fail := func() {
 			x := typical()
 			x.Start = time.Now()
@@ -75,7 +78,7 @@ func TestAStormOfFailuresIsSummedUp(t *testing.T) {
 		time.Sleep(time.Second)
 		fail()
 		got := strings.Split(strings.TrimSpace(out.String()), "\n")
-		if len(got) != errorsPerSecond+1 || !strings.HasSuffix(got[errorsPerSecond], "suppressed=980") {
+		if len(got) != errorsPerSecond+1 || !strings.HasSuffix(got[errorsPerSecond], `"suppressed":980}`) {
 			t.Errorf("%d lines, the last of which is %s", len(got), got[len(got)-1])
 		}
 		expect(t, scrape(t, tel, "sluice_error_log_suppressed_total"), "sluice_error_log_suppressed_total 980")
@@ -85,7 +88,7 @@ func TestAStormOfFailuresIsSummedUp(t *testing.T) {
 func TestAStuckErrorLogHoldsUpNobody(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		out := &recorder{gate: make(chan struct{})}
-		tel := start(t, Options{Logger: NewLogger(out, false, Level("info"))})
+		tel := start(t, Options{Logger: NewLogger(out, Level("info"))})
 		for range 10 * errorQueue / errorsPerSecond {
 			for range errorsPerSecond {
 				x := typical()
@@ -107,5 +110,33 @@ func TestLevels(t *testing.T) {
 		if got := Level(name).String(); got != want {
 			t.Errorf("%q is %s, want %s", name, got, want)
 		}
+	}
+}
+
+func TestOperationsAreTextForATerminalAndJSONForAProgram(t *testing.T) {
+	null, err := os.OpenFile(os.DevNull, os.O_WRONLY, 0) // a character device, as terminals are
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer null.Close()
+	if _, ok := NewLogger(null, slog.LevelInfo).Handler().(*slog.TextHandler); !ok {
+		t.Error("no text for a terminal")
+	}
+	pipe, end, err := os.Pipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer pipe.Close()
+	defer end.Close()
+	level := new(slog.LevelVar)
+	for _, w := range []io.Writer{end, &recorder{}} {
+		if _, ok := NewLogger(w, level).Handler().(*slog.JSONHandler); !ok {
+			t.Errorf("no JSON for %T", w)
+		}
+	}
+	log := NewLogger(end, level)
+	level.Set(slog.LevelError)
+	if log.Enabled(t.Context(), slog.LevelWarn) {
+		t.Error("the level does not follow its variable")
 	}
 }

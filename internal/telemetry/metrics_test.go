@@ -173,7 +173,7 @@ func TestRegisteredMetricsAreReadAtTheScrape(t *testing.T) {
 
 func TestAWrongMetricDoesNotHideTheOthers(t *testing.T) {
 	var log bytes.Buffer
-	tel := start(t, Options{Logger: NewLogger(&log, true, Level("info"))})
+	tel := start(t, Options{Logger: NewLogger(&log, Level("info"))})
 	tel.RegisterGauge("sluice_twice", "Twice.", []string{"a"}, func(emit Emit) { emit(1, "x"); emit(2, "x") })
 	tel.RegisterGauge("sluice_short", "Labels are missing.", []string{"a"}, func(emit Emit) { emit(1) })
 	bad := tel.Route("a\xff", "b")

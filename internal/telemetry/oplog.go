@@ -3,17 +3,27 @@ package telemetry
 import (
 	"io"
 	"log/slog"
+	"os"
 )
 
-// NewLogger returns the log of operations: one line per event, as JSON or as
-// key=value text, for what level lets through at the time. Writing is not
-// buffered.
-func NewLogger(w io.Writer, json bool, level slog.Leveler) *slog.Logger {
+// NewLogger returns the log of operations: one line per event, for what level
+// lets through at the time; as key=value text for a person at a terminal, as JSON
+// for everything else. Writing is not buffered.
+func NewLogger(w io.Writer, level slog.Leveler) *slog.Logger {
 	o := &slog.HandlerOptions{Level: level}
-	if json {
-		return slog.New(slog.NewJSONHandler(w, o))
+	if terminal(w) {
+		return slog.New(slog.NewTextHandler(w, o))
 	}
-	return slog.New(slog.NewTextHandler(w, o))
+	return slog.New(slog.NewJSONHandler(w, o))
+}
+
+func terminal(w io.Writer) bool {
+	f, ok := w.(*os.File)
+	if !ok {
+		return false
+	}
+	info, err := f.Stat()
+	return err == nil && info.Mode()&os.ModeCharDevice != 0
 }
 
 // Level is the level that a configuration names: debug, info, warn or error;

@@ -73,7 +73,7 @@ func (r *Route) time(shard uint32, total, gateway, upstream time.Duration) {
 // Verdict is what a filter decided about one request.
 type Verdict uint8
 
-// The verdicts, in the order of the policies' own.
+// The verdicts.
 const (
 	Allowed Verdict = iota
 	Refused
