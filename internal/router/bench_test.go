@@ -91,9 +91,24 @@ func BenchmarkMatch(b *testing.B) {
 
 func BenchmarkNew(b *testing.B) {
 	routes, _, _ := bigTable()
-	b.ReportAllocs()
-	for b.Loop() {
-		New(routes)
+	onePath := make([]Route, len(routes))
+	for i := range onePath {
+		onePath[i] = Route{ID: i, Pattern: "/graphql", Headers: map[string]string{"X-Tenant": fmt.Sprint("t", i), fmt.Sprint("X-", i): "1"}}
+	}
+	same := make([]Route, len(routes))
+	for i := range same {
+		same[i] = Route{ID: i, Pattern: "/same/{id}"}
+	}
+	for _, bb := range []struct {
+		name   string
+		routes []Route
+	}{{"10000", routes}, {"10000 on one path", onePath}, {"10000 in conflict", same}} {
+		b.Run(bb.name, func(b *testing.B) {
+			b.ReportAllocs()
+			for b.Loop() {
+				New(bb.routes)
+			}
+		})
 	}
 }
 

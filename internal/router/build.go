@@ -53,7 +53,8 @@ type builder struct {
 	names     map[string]uint32
 	conds     map[string]uint32
 	order     map[int]int // ID to the place where it was first given
-	reported  map[[2]int]bool
+	pairs     []pair
+	reported  map[[2]int]bool // by ID
 }
 
 // New makes a table of routes. Routes that are bad in themselves are left out
@@ -62,7 +63,7 @@ type builder struct {
 // there are no conflicts.
 func New(routes []Route) (*Table, []Conflict) {
 	b := &builder{
-		t:      &Table{nodes: make([]node, 1), edges: make([]edge, 1), mixed: make([]mixedEdge, 1), entries: make([]entry, 1), conds: make([]condition, 1), labels: make([]string, 1), allow: map[uint64][]string{}},
+		t:      &Table{nodes: make([]node, 1), edges: make([]edge, 1), mixed: make([]mixedEdge, 1), entries: make([]entry, 1), conds: make([]condition, 1), allow: map[uint64][]string{}},
 		labels: map[string]uint32{}, names: map[string]uint32{}, conds: map[string]uint32{}, order: map[int]int{}, reported: map[[2]int]bool{},
 	}
 	all := make([]*compiled, 0, len(routes))
@@ -76,6 +77,7 @@ func New(routes []Route) (*Table, []Conflict) {
 	}
 	b.layout(b.hostSets(all))
 	b.t.compact()
+	b.explain()
 	slices.SortStableFunc(b.conflicts, func(x, y Conflict) int {
 		place := func(id int) int {
 			if id < 0 {
@@ -472,7 +474,7 @@ func (b *builder) edges(at uint32, n int) {
 
 // insert adds the edge of a node that begins with the segment text.
 func (b *builder) insert(at uint32, text, label string, child uint32) {
-	e := edge{key: keyOf([]byte(text)), child: child}
+	e := edge{key: keyOf([]byte(text)), child: child, label: wholeKey | uint32(len(text))}
 	if label != text || len(text) >= short {
 		e.label = b.label(label)
 	}

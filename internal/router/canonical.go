@@ -1,5 +1,7 @@
 package router
 
+import "encoding/binary"
+
 // Canonical paths. One form of a path serves the router, the policies and the
 // upstream, so that no two of them can read the same bytes differently (RFC
 // 3986 §6.2.2 and §6.2.3). A canonical path
@@ -125,6 +127,16 @@ var classes = func() (c [256]class) {
 	return c
 }()
 
+// special is 1 for the bytes that are neither plain nor a slash.
+var special = func() (s [256]byte) {
+	for b, c := range classes {
+		if c != plain && c != slash {
+			s[b] = 1
+		}
+	}
+	return s
+}()
+
 func classError(c byte) PathError {
 	if c == '\\' {
 		return Backslash
@@ -136,7 +148,7 @@ func classError(c byte) PathError {
 // says false for what is refused, too.
 func canonicalAlready(raw []byte, o PathOptions) bool {
 	closer := false // whether there is something that hidesDots looks at
-	for i := 0; i < len(raw); i++ {
+	for i := plainPrefix(raw); i < len(raw); i++ {
 		switch classes[raw[i]] {
 		case plain:
 		case slash:
@@ -169,6 +181,35 @@ func canonicalAlready(raw []byte, o PathOptions) bool {
 		}
 	}
 	return true
+}
+
+// plainPrefix returns how far raw is surely canonical, looking at eight bytes at
+// a time: no byte but plain ones and slashes, and no slash with a slash or a dot
+// behind it.
+func plainPrefix(raw []byte) int {
+	before := uint64(0) // 0x80 when the byte in front of the word is a slash
+	i := 0
+	for ; len(raw)-i >= 8; i += 8 {
+		b := raw[i : i+8 : i+8]
+		if special[b[0]]|special[b[1]]|special[b[2]]|special[b[3]]|special[b[4]]|special[b[5]]|special[b[6]]|special[b[7]] != 0 {
+			break
+		}
+		w := binary.LittleEndian.Uint64(b)
+		slash := zeroBytes(w ^ slashes)
+		if (slash<<8|before)&(slash|zeroBytes(w^dots)) != 0 {
+			break
+		}
+		before = slash >> 56
+	}
+	if before != 0 {
+		i-- // what follows that slash has not been looked at
+	}
+	return i
+}
+
+// zeroBytes marks the bytes of w that are 0 with 0x80, exactly.
+func zeroBytes(w uint64) uint64 {
+	return ^((w&^highs + ^uint64(highs)) | w) & highs
 }
 
 // dotSegment reports whether the segment that begins at raw[i], a dot, is "."
@@ -258,8 +299,9 @@ func rewriteSegment(out, raw []byte, i int, o PathOptions) (int, []byte, error) 
 }
 
 // hidesDots reports whether a server that cuts ";" and what follows from a
-// segment, or that takes %2F for a slash, would find an empty or a dot segment.
-// Empty pieces beside %2F are no danger: they climb nowhere.
+// segment, or that takes %2F for a slash, would find a dot segment in seg, or
+// nothing in front of ";". Empty pieces beside %2F are no danger: they climb
+// nowhere. seg has no encoding in it but canonical ones.
 func hidesDots(seg []byte) bool {
 	if len(seg) > 0 && seg[0] == ';' {
 		return true
@@ -279,11 +321,8 @@ func hidesDots(seg []byte) bool {
 				break
 			}
 		}
-		if closer := piece > 0 || next <= len(seg) || len(name) < end-piece; closer {
-			switch string(name) {
-			case ".", "..":
-				return true
-			}
+		if string(name) == "." || string(name) == ".." {
+			return true
 		}
 		piece = next
 	}

@@ -135,6 +135,12 @@ func compatible(a, b []condition) bool {
 	return true
 }
 
+// pair is a conflict that was found while the table was not finished.
+type pair struct {
+	first, second *compiled
+	set           *hostSet
+}
+
 func (b *builder) report(x, y *compiled, set *hostSet) {
 	if b.order[x.id] > b.order[y.id] {
 		x, y = y, x
@@ -143,13 +149,34 @@ func (b *builder) report(x, y *compiled, set *hostSet) {
 		return
 	}
 	b.reported[[2]int{x.id, y.id}] = true
-	ex := b.example(x, y, set)
-	b.conflicts = append(b.conflicts, Conflict{
-		A: x.id, B: y.id,
-		Reason: fmt.Sprintf("%s and %s are equally specific for %s: give one of them another host, path or method, or one more condition",
-			x.pattern, y.pattern, ex.Method),
-		Example: ex.String(),
-	})
+	b.pairs = append(b.pairs, pair{x, y, set})
+}
+
+// explain makes a Conflict of every pair.
+func (b *builder) explain() {
+	for _, p := range b.pairs {
+		ex := b.tie(p)
+		b.conflicts = append(b.conflicts, Conflict{
+			A: p.first.id, B: p.second.id,
+			Reason: fmt.Sprintf("%s and %s are equally specific for %s: give one of them another host, path or method, or one more condition",
+				p.first.pattern, p.second.pattern, ex.Method),
+			Example: ex.String(),
+		})
+	}
+}
+
+// tie returns an example for a pair; if it finds one, an example that the
+// finished table does not give to a third route.
+func (b *builder) tie(p pair) example {
+	for _, filler := range []string{"x", "1", "any", "some-value"} {
+		for _, rest := range []string{filler, filler + "/" + filler, filler + "/" + filler + "/" + filler} {
+			ex := b.example(p, filler, rest)
+			if m := b.t.Match(ex.request(), new(Params)); m.Found && (m.ID == p.first.id || m.ID == p.second.id) {
+				return ex
+			}
+		}
+	}
+	return b.example(p, "x", "x")
 }
 
 // example is a request that two routes match.
@@ -158,8 +185,10 @@ type example struct {
 	Headers, Query               []condition
 }
 
-func (b *builder) example(x, y *compiled, set *hostSet) example {
-	ex := example{Method: "GET", Host: set.hosts[0]}
+// example makes one with the given values for parameters.
+func (b *builder) example(p pair, filler, remainder string) example {
+	x, y := p.first, p.second
+	ex := example{Method: "GET", Host: p.set.hosts[0]}
 	if name, ok := strings.CutPrefix(ex.Host, "*."); ok {
 		ex.Host = "any." + name
 	}
@@ -175,9 +204,11 @@ func (b *builder) example(x, y *compiled, set *hostSet) example {
 		case literal:
 			ex.Path += "/" + s.text
 		case mixed:
-			ex.Path += "/" + s.text + "x" + s.suffix
-		default:
-			ex.Path += "/x"
+			ex.Path += "/" + s.text + filler + s.suffix
+		case param:
+			ex.Path += "/" + filler
+		case rest:
+			ex.Path += "/" + remainder
 		}
 	}
 	all := append(slices.Clone(x.conds), y.conds...)
@@ -190,6 +221,23 @@ func (b *builder) example(x, y *compiled, set *hostSet) example {
 		}
 	}
 	return ex
+}
+
+func (ex example) request() *Request {
+	return &Request{
+		Listener: ex.Listener, Method: ex.Method, Host: []byte(ex.Host), Path: []byte(ex.Path),
+		Query: []byte(strings.TrimPrefix(ex.query(), "?")), Header: ex,
+	}
+}
+
+// Get returns a header field of the example.
+func (ex example) Get(name []byte) []byte {
+	for _, c := range ex.Headers {
+		if strings.EqualFold(c.name, string(name)) {
+			return append([]byte{}, c.value...)
+		}
+	}
+	return nil
 }
 
 // String writes it for people: GET http://host/path?query with Name: value on

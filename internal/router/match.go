@@ -50,8 +50,10 @@ type node struct {
 type edge struct {
 	key   uint64 // of the label's first segment
 	child uint32
-	label uint32 // index in Table.labels; 0: the label is one short segment, and key is all of it
+	label uint32 // index in Table.labels; or wholeKey and a length: the label is the key
 }
+
+const wholeKey = 1 << 31
 
 // mixedEdge is a segment with literal text around its parameter. The edges of
 // a node are sorted by specificity.
@@ -306,8 +308,8 @@ func (t *Table) follow(nd *node, path []byte, at, end int, key uint64) (child ui
 
 // take compares the whole label of an edge whose key fits.
 func (t *Table) take(e *edge, path []byte, at, end int) (child uint32, next int) {
-	if e.label == 0 {
-		if end-at >= short {
+	if e.label&wholeKey != 0 {
+		if uint32(end-at) != e.label&^wholeKey {
 			return 0, 0
 		}
 		return e.child, end + 1

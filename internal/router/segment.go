@@ -18,6 +18,7 @@ const (
 	ones    = 0x0101010101010101
 	highs   = 0x8080808080808080
 	slashes = '/' * ones
+	dots    = '.' * ones
 	mulA    = 0x9E3779B97F4A7C15
 	mulB    = 0xD6E8FEB86659FD93
 )
