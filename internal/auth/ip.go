@@ -8,6 +8,7 @@ import (
 	"github.com/sluice-gateway/sluice/internal/config"
 	"github.com/sluice-gateway/sluice/internal/exchange"
 	"github.com/sluice-gateway/sluice/internal/policy"
+	"github.com/sluice-gateway/sluice/internal/telemetry"
 )
 
 // IP is the spec of the `ip` route key: addresses that may and may not use a
@@ -48,17 +49,17 @@ func (f *ipRules) Request(x *exchange.Exchange) error {
 }
 
 // Explain names the very rule.
-func (f *ipRules) Explain(x *exchange.Exchange) (policy.Verdict, string) {
+func (f *ipRules) Explain(x *exchange.Exchange) (telemetry.Verdict, string) {
 	if by, in := find(f.deny, x.Client); in {
-		return policy.Refused, fmt.Sprintf("%v is in ip.deny %v", x.Client, by)
+		return telemetry.Refused, fmt.Sprintf("%v is in ip.deny %v", x.Client, by)
 	}
 	if len(f.allow) == 0 {
-		return policy.Allowed, fmt.Sprintf("%v is in no range of ip.deny", x.Client)
+		return telemetry.Allowed, fmt.Sprintf("%v is in no range of ip.deny", x.Client)
 	}
 	if by, in := find(f.allow, x.Client); in {
-		return policy.Allowed, fmt.Sprintf("%v is in ip.allow %v", x.Client, by)
+		return telemetry.Allowed, fmt.Sprintf("%v is in ip.allow %v", x.Client, by)
 	}
-	return policy.Refused, fmt.Sprintf("%v is in no range of ip.allow", x.Client)
+	return telemetry.Refused, fmt.Sprintf("%v is in no range of ip.allow", x.Client)
 }
 
 func find(in []netip.Prefix, a netip.Addr) (netip.Prefix, bool) {

@@ -11,33 +11,8 @@ import (
 
 	"github.com/sluice-gateway/sluice/internal/config"
 	"github.com/sluice-gateway/sluice/internal/exchange"
+	"github.com/sluice-gateway/sluice/internal/telemetry"
 )
-
-// Verdict is what a filter decided about one request.
-type Verdict uint8
-
-// The verdicts. WouldRefuse is a refusal in shadow mode; Answered is a filter
-// that answered by itself, such as a cache; Failed is an error of the gateway
-// or of something the filter depends on.
-const (
-	Allowed Verdict = iota
-	Refused
-	WouldRefuse
-	Answered
-	Failed
-	Verdicts
-)
-
-var verdictNames = [Verdicts]string{"allow", "refuse", "would_refuse", "answer", "error"}
-
-func (v Verdict) String() string { return verdictNames[v] }
-
-// Meter counts the verdicts and the time of one filter on one route. It is
-// called on the request path, from all cores.
-type Meter interface {
-	Count(shard uint32, v Verdict)
-	Time(shard uint32, d time.Duration)
-}
 
 // Chain is the filters of one route, in the order they run. It does not change
 // and is shared by all requests of the route.
@@ -53,13 +28,13 @@ type step struct {
 	phase  Phase
 	filter Filter
 	shadow bool
-	meter  Meter
+	meter  *telemetry.Filter
 	body   BodyNeed
 }
 
 // Compile makes the chain of a route from the specs that apply to it. meter is
 // asked for the counter of each filter. On an error nothing is left open.
-func Compile(specs []Spec, r *config.Route, env *Env, meter func(filter string) Meter) (*Chain, error) {
+func Compile(specs []Spec, r *config.Route, env *Env, meter func(filter string) *telemetry.Filter) (*Chain, error) {
 	c := &Chain{log: env.Log}
 	var failed []error
 	for i := range specs {
@@ -125,7 +100,7 @@ func (c *Chain) Request(x *exchange.Exchange) error {
 			err = s.filter.Request(x)
 		}
 		if err == nil {
-			s.meter.Count(x.Conn.Shard, Allowed)
+			s.meter.Count(x.Conn.Shard, telemetry.Allowed)
 			continue
 		}
 		if err = c.decide(s, x, err); err != nil {
@@ -139,22 +114,22 @@ func (c *Chain) Request(x *exchange.Exchange) error {
 // record.
 func (c *Chain) decide(s *step, x *exchange.Exchange, err error) error {
 	if err == exchange.Done {
-		s.meter.Count(x.Conn.Shard, Answered)
+		s.meter.Count(x.Conn.Shard, telemetry.Answered)
 		x.Reply = true
 		return err
 	}
 	refusal := exchange.AsError(err)
 	if s.shadow {
-		s.meter.Count(x.Conn.Shard, WouldRefuse)
+		s.meter.Count(x.Conn.Shard, telemetry.WouldRefuse)
 		c.log.LogAttrs(context.Background(), slog.LevelInfo, "would refuse",
 			slog.String("filter", s.name), slog.String("code", refusal.Code.String()),
 			slog.String("reason", refusal.Error()), slog.String("id", string(x.ID)))
 		return nil
 	}
 	if refusal.Side == exchange.Gateway {
-		s.meter.Count(x.Conn.Shard, Failed)
+		s.meter.Count(x.Conn.Shard, telemetry.Failed)
 	} else {
-		s.meter.Count(x.Conn.Shard, Refused)
+		s.meter.Count(x.Conn.Shard, telemetry.Refused)
 	}
 	return refusal
 }
@@ -191,18 +166,18 @@ func (c *Chain) Explain(x *exchange.Exchange) []Finding {
 	found := make([]Finding, 0, len(c.steps))
 	for i := range c.steps {
 		s := &c.steps[i]
-		f := Finding{Phase: s.phase.String(), Filter: s.name, Mode: "enforce", Verdict: Allowed.String()}
+		f := Finding{Phase: s.phase.String(), Filter: s.name, Mode: "enforce", Verdict: telemetry.Allowed.String()}
 		if s.shadow {
 			f.Mode = "shadow"
 		}
 		v, why := s.filter.Explain(x)
 		f.Reason = why
-		if v == Refused && s.shadow {
-			v = WouldRefuse
+		if v == telemetry.Refused && s.shadow {
+			v = telemetry.WouldRefuse
 		}
 		f.Verdict = v.String()
 		found = append(found, f)
-		if v != Allowed && v != WouldRefuse {
+		if v != telemetry.Allowed && v != telemetry.WouldRefuse {
 			break
 		}
 	}

@@ -9,6 +9,7 @@ import (
 
 	"github.com/sluice-gateway/sluice/internal/config"
 	"github.com/sluice-gateway/sluice/internal/exchange"
+	"github.com/sluice-gateway/sluice/internal/telemetry"
 )
 
 // Phase is where in the life of a request a filter stands. The order of the
@@ -47,7 +48,7 @@ type Filter interface {
 	Request(x *exchange.Exchange) error
 	// Explain says what Request would decide, and why in words for an operator.
 	// It charges nothing, calls nobody and leaves x as it is.
-	Explain(x *exchange.Exchange) (Verdict, string)
+	Explain(x *exchange.Exchange) (telemetry.Verdict, string)
 }
 
 // Moded is a filter whose configuration has a mode. In shadow mode its refusals
