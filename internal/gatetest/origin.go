@@ -180,9 +180,12 @@ func (p *Peer) Body(s *Seen) error {
 	return nil
 }
 
-// Next reads a whole request.
+// Next reads a whole request. It asks for the body when the peer waits for that.
 func (p *Peer) Next() (*Seen, error) {
 	s, err := p.Head()
+	if err == nil && strings.EqualFold(s.Header.Get("Expect"), "100-continue") {
+		err = p.Send("HTTP/1.1 100 Continue\r\n\r\n")
+	}
 	if err == nil {
 		err = p.Body(s)
 	}
