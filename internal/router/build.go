@@ -26,7 +26,7 @@ type compiled struct {
 	methods   uint64 // 0: any
 	listeners uint64 // 0: every one
 	conds     []condition
-	order     string   // sorts routes that only a repeated query parameter can match both
+	condsKey  string   // the conditions as text
 	hosts     []string // exact names and "*.name"; empty: any
 }
 
@@ -189,11 +189,11 @@ func (b *builder) conditions(c *compiled, r *Route, report func(string, error)) 
 		c.conds = append(c.conds, condition{name: name, value: r.Query[name]})
 	}
 	slices.SortFunc(c.conds, compareConditions)
-	var order strings.Builder
+	var key strings.Builder
 	for _, d := range c.conds {
-		fmt.Fprintf(&order, "%t\x00%q\x00%q\x00", d.header, d.key(), d.value)
+		fmt.Fprintf(&key, "%t%q%q", d.header, d.key(), d.value)
 	}
-	c.order = order.String()
+	c.condsKey = key.String()
 }
 
 // key is the name that two conditions on the same thing have in common.
@@ -213,6 +213,11 @@ func compareConditions(a, b condition) int {
 		return 1
 	}
 	return strings.Compare(a.key(), b.key())
+}
+
+// compareWhole is compareConditions, then by value.
+func compareWhole(a, b condition) int {
+	return cmp.Or(compareConditions(a, b), strings.Compare(a.value, b.value))
 }
 
 func (b *builder) paramNames(segments []segment) uint32 {
@@ -410,7 +415,7 @@ func (b *builder) end(routes []*compiled, set *hostSet) uint32 {
 	}
 	slices.SortFunc(list, func(x, y ranked) int {
 		return cmp.Or(cmp.Compare(unrestricted(x.compiled), unrestricted(y.compiled)), cmp.Compare(x.rank, y.rank),
-			cmp.Compare(len(y.conds), len(x.conds)), strings.Compare(x.order, y.order), cmp.Compare(x.index, y.index))
+			cmp.Compare(len(y.conds), len(x.conds)), slices.CompareFunc(x.conds, y.conds, compareWhole), cmp.Compare(x.index, y.index))
 	})
 	at := len(b.t.entries)
 	for i, r := range list {
@@ -446,12 +451,12 @@ func (b *builder) condition(c *compiled) uint32 {
 	if len(c.conds) == 0 {
 		return 0
 	}
-	at, ok := b.conds[c.order]
+	at, ok := b.conds[c.condsKey]
 	if !ok {
 		at = uint32(len(b.t.conds))
 		b.t.conds = append(b.t.conds, c.conds...)
 		b.t.conds[len(b.t.conds)-1].last = true
-		b.conds[c.order] = at
+		b.conds[c.condsKey] = at
 	}
 	return at
 }
