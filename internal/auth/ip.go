@@ -42,24 +42,22 @@ func (f *ipRules) Request(x *exchange.Exchange) error {
 	}
 	if len(f.allow) > 0 {
 		if _, in := find(f.allow, x.Client); !in {
-			return forbidden(fmt.Errorf("%v is not in ip.allow", x.Client))
+			return forbidden(fmt.Errorf("%v is in no range of ip.allow", x.Client))
 		}
 	}
 	return nil
 }
 
 // Explain names the very rule.
-func (f *ipRules) Explain(x *exchange.Exchange) (telemetry.Verdict, string) {
-	if by, in := find(f.deny, x.Client); in {
-		return telemetry.Refused, fmt.Sprintf("%v is in ip.deny %v", x.Client, by)
-	}
-	if len(f.allow) == 0 {
-		return telemetry.Allowed, fmt.Sprintf("%v is in no range of ip.deny", x.Client)
+func (f *ipRules) Explain(x *exchange.Exchange) policy.Opinion {
+	if err := f.Request(x); err != nil {
+		refusal := exchange.AsError(err)
+		return policy.Opinion{Verdict: telemetry.Refused, Reason: refusal.Cause.Error(), Refusal: refusal}
 	}
 	if by, in := find(f.allow, x.Client); in {
-		return telemetry.Allowed, fmt.Sprintf("%v is in ip.allow %v", x.Client, by)
+		return policy.Opinion{Reason: fmt.Sprintf("%v is in ip.allow %v", x.Client, by)}
 	}
-	return telemetry.Refused, fmt.Sprintf("%v is in no range of ip.allow", x.Client)
+	return policy.Opinion{Reason: fmt.Sprintf("%v is in no range of ip.deny", x.Client)}
 }
 
 func find(in []netip.Prefix, a netip.Addr) (netip.Prefix, bool) {

@@ -109,8 +109,8 @@ func (s *Snapshot) explain(q Question) (*Explanation, error) {
 	found := r.chain.Explain(x)
 	e.Phases = append(e.Phases, found...)
 	if n := len(found); n > 0 {
-		if last := found[n-1]; last.Verdict == telemetry.Refused.String() || last.Verdict == telemetry.Failed.String() {
-			e.Detail = last.Reason
+		if last := found[n-1]; last.Refusal != nil {
+			e.refused(last.Refusal)
 			return e, nil
 		}
 	}

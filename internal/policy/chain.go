@@ -158,6 +158,8 @@ type Finding struct {
 	Mode    string `json:"mode"`
 	Verdict string `json:"verdict"`
 	Reason  string `json:"reason"`
+	// Refusal is what the client would get, nil when the request goes on.
+	Refusal *exchange.Error `json:"-"`
 }
 
 // Explain asks every filter what it would decide. It stops behind the first
@@ -170,14 +172,13 @@ func (c *Chain) Explain(x *exchange.Exchange) []Finding {
 		if s.shadow {
 			f.Mode = "shadow"
 		}
-		v, why := s.filter.Explain(x)
-		f.Reason = why
-		if v == telemetry.Refused && s.shadow {
-			v = telemetry.WouldRefuse
+		o := s.filter.Explain(x)
+		if s.shadow && o.Refusal != nil {
+			o.Verdict, o.Refusal = telemetry.WouldRefuse, nil
 		}
-		f.Verdict = v.String()
+		f.Verdict, f.Reason, f.Refusal = o.Verdict.String(), o.Reason, o.Refusal
 		found = append(found, f)
-		if v != telemetry.Allowed && v != telemetry.WouldRefuse {
+		if o.Refusal != nil || o.Verdict == telemetry.Answered {
 			break
 		}
 	}

@@ -48,7 +48,14 @@ type Filter interface {
 	Request(x *exchange.Exchange) error
 	// Explain says what Request would decide, and why in words for an operator.
 	// It charges nothing, calls nobody and leaves x as it is.
-	Explain(x *exchange.Exchange) (telemetry.Verdict, string)
+	Explain(x *exchange.Exchange) Opinion
+}
+
+// Opinion is what a filter would decide about a request.
+type Opinion struct {
+	Verdict telemetry.Verdict
+	Reason  string          // in words, for an operator: the very rule
+	Refusal *exchange.Error // what the client would get, nil when it would not be refused
 }
 
 // Moded is a filter whose configuration has a mode. In shadow mode its refusals
