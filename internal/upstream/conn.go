@@ -1,0 +1,108 @@
+package upstream
+
+import (
+	"crypto/tls"
+	"sync/atomic"
+	"time"
+
+	"github.com/sluice-gateway/sluice/internal/exchange"
+	"github.com/sluice-gateway/sluice/internal/sock"
+)
+
+// conn is one connection to an endpoint. Between exchanges the endpoint owns it,
+// during one the call does; only Cancel and abort may be called by others.
+type conn struct {
+	sock *sock.Conn
+	tls  *tls.Conn // nil: plain text
+	ep   *endpoint
+
+	idleSince time.Time     // when it was last in use; of an idle connection
+	idleFor   time.Duration // how long it may stay idle
+
+	canceled atomic.Bool // the client has gone
+	aborted  atomic.Bool // the request cannot be completed
+}
+
+// Cancel stops what waits on the connection because the client has gone. The
+// connection is of no use after. A Cancel may come after the exchange that it was
+// meant for: x.OnCancel(nil) says so, and then the connection is not used again.
+func (c *conn) Cancel() {
+	c.canceled.Store(true)
+	c.sock.Interrupt()
+}
+
+// abort stops what waits on the connection because the request broke off.
+func (c *conn) abort() {
+	c.aborted.Store(true)
+	c.sock.Interrupt()
+}
+
+// hold makes an interruption hold that a deadline, set since, has undone. Call it
+// behind every change of a deadline.
+func (c *conn) hold() {
+	if c.stopped() {
+		c.sock.Interrupt()
+	}
+}
+
+func (c *conn) stopped() bool { return c.canceled.Load() || c.aborted.Load() }
+
+// within bounds the reads that follow: nothing may be late by more than an eighth
+// of d; 0: no bound.
+func (c *conn) within(now time.Time, d time.Duration) {
+	_ = c.sock.ReadWithin(now, d) // fails on a closed socket only, as the read then does
+	c.hold()
+}
+
+// until bounds the reads that follow exactly.
+func (c *conn) until(t time.Time) {
+	_ = c.sock.SetReadDeadline(t)
+	c.hold()
+}
+
+// send writes msg whole.
+func (c *conn) send(msg []byte) error {
+	var err error
+	if c.tls != nil {
+		_, err = c.tls.Write(msg)
+	} else {
+		_, err = c.sock.Write(msg)
+	}
+	return err
+}
+
+// receive reads once, waiting for the first byte.
+func (c *conn) receive(to sock.Receiver) (int, error) {
+	if c.tls != nil {
+		return c.tls.Read(to.Buffer())
+	}
+	return c.sock.Receive(to)
+}
+
+// sendReceive writes msg whole, tells to, and reads once.
+func (c *conn) sendReceive(msg []byte, to sock.Receiver) (int, error) {
+	if c.tls == nil {
+		n, _, err := c.sock.SendReceive(msg, to)
+		return n, err
+	}
+	if err := c.send(msg); err != nil {
+		return 0, err
+	}
+	to.Sent()
+	return c.receive(to)
+}
+
+// close ends a connection on which nothing is under way: over TLS with a notice.
+func (c *conn) close() {
+	if c.tls != nil {
+		_ = c.tls.Close()
+		return
+	}
+	_ = c.sock.Close()
+}
+
+// cut ends a connection in the middle of something. It also stops a write that
+// another goroutine waits in.
+func (c *conn) cut() { _ = c.sock.Close() }
+
+var _ exchange.Canceler = (*conn)(nil)
