@@ -1,6 +1,7 @@
 package apptest
 
 import (
+	"bufio"
 	"bytes"
 	"crypto/sha256"
 	"encoding/binary"
@@ -51,6 +52,7 @@ func newEcho(t testing.TB) *echo {
 	mux.HandleFunc("/hang", e.hang)
 	mux.HandleFunc("/gate/{name}", e.gate)
 	mux.HandleFunc("/sse", e.sse)
+	mux.HandleFunc("/duplex", e.duplex)
 	mux.HandleFunc("/refuse-early", e.refuseEarly)
 	root := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		e.mu.Lock()
@@ -215,6 +217,21 @@ func (e *echo) sse(w http.ResponseWriter, r *http.Request) {
 		}
 		fmt.Fprintf(w, "id: %d\ndata: %d\n\n", i, time.Now().UnixNano())
 		w.(http.Flusher).Flush()
+	}
+}
+
+// duplex sends each line back as soon as it has come.
+func (e *echo) duplex(w http.ResponseWriter, r *http.Request) {
+	c := http.NewResponseController(w)
+	if err := c.EnableFullDuplex(); err != nil {
+		http.Error(w, err.Error(), http.StatusInternalServerError)
+		return
+	}
+	for lines := bufio.NewScanner(r.Body); lines.Scan(); {
+		fmt.Fprintln(w, lines.Text())
+		if c.Flush() != nil {
+			return
+		}
 	}
 }
 
