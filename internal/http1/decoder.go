@@ -15,6 +15,7 @@ type Decoder struct {
 	state   chunkState
 	side    exchange.Side
 	left    int64 // bytes of the body, or of the chunk, still to come
+	excess  int64 // bytes of framing beyond what a body of small chunks has
 	scanned int   // bytes at the front that were searched for the end of a line, or of the trailer
 	lim     Limits
 	trailer *exchange.Header
@@ -35,14 +36,23 @@ const (
 // extensions, which nobody needs and which are not passed on.
 const maxChunkLine = 256
 
+// A body of tiny chunks with long extensions would cost hundreds of bytes on the
+// wire for one that a limit counts. Each chunk may have chunkOverhead bytes of
+// framing, and as many again as twice its data; what goes beyond adds up to at
+// most maxExcess.
+const (
+	chunkOverhead = 16
+	maxExcess     = 16 << 10
+)
+
 // maxTrailer bounds a trailer section, whatever the limit of a head.
 const maxTrailer = 8 << 10
 
 // Reset begins a body. side says whose message it is; the fields of a trailer go
-// to trailer, as spans of the bytes fed last.
+// to trailer, as spans of the bytes fed last; nil drops them.
 func (d *Decoder) Reset(f Framing, side exchange.Side, lim Limits, trailer *exchange.Header) {
 	*d = Decoder{kind: f.Kind, side: side, lim: lim, trailer: trailer, left: f.Length}
-	d.ended = f.Kind == NoBody
+	d.ended = f.Kind == NoBody || f.Kind == ByLength && f.Length == 0
 }
 
 // Next takes n bytes from the front of b and returns the body bytes among them,
@@ -191,19 +201,68 @@ func (d *Decoder) size(b []byte) (int, error) {
 	if size == 0 {
 		d.state = chunkTrailer
 	}
+	d.excess = max(0, d.excess+int64(nl+3)-chunkOverhead-2*size)
+	if d.excess > maxExcess {
+		return nl + 1, d.broken("The body is made of more framing than data.")
+	}
 	return nl + 1, nil
 }
 
-// extensions checks *( ";" name [ "=" value ] ) roughly: what could hide a line
-// end or a second size is refused, the rest is dropped (RFC 9112 §7.1.1).
+// extensions checks *( ";" token [ "=" ( token / quoted-string ) ] ), without
+// the white space that RFC 9112 §7.1.1 calls bad. They are read only to be sure
+// where the line ends, and dropped.
 func extensions(b []byte) bool {
-	if len(b) == 0 {
-		return true
+	for len(b) > 0 {
+		if b[0] != ';' {
+			return false
+		}
+		n := token(b[1:])
+		if n == 0 {
+			return false
+		}
+		b = b[1+n:]
+		if len(b) == 0 || b[0] != '=' {
+			continue
+		}
+		b = b[1:]
+		if n = token(b); n == 0 {
+			n = quoted(b)
+		}
+		if n == 0 {
+			return false
+		}
+		b = b[n:]
 	}
-	if b[0] != ';' || len(b) == 1 {
-		return false
+	return true
+}
+
+// token returns how many bytes at the front are of a token.
+func token(b []byte) int {
+	n := 0
+	for n < len(b) && tokenTable[b[n]] {
+		n++
 	}
-	return IsValue(b) && tokenTable[b[1]]
+	return n
+}
+
+// quoted returns the length of the quoted-string at the front, 0 without one
+// (RFC 9110 §5.6.4).
+func quoted(b []byte) int {
+	if len(b) == 0 || b[0] != '"' {
+		return 0
+	}
+	for i := 1; i < len(b); i++ {
+		switch {
+		case b[i] == '"':
+			return i + 1
+		case b[i] == '\\':
+			i++
+		}
+		if i >= len(b) || !valueTable[b[i]] {
+			return 0
+		}
+	}
+	return 0
 }
 
 func isHex(c byte) bool {
@@ -238,14 +297,18 @@ func (d *Decoder) readTrailer(b []byte) (int, error) {
 		return 0, e
 	}
 	h := head{side: d.side}
-	n, err := h.readFields(b[:end], d.lim.Fields, d.trailer)
+	to := d.trailer
+	if to == nil {
+		to = new(exchange.Header)
+	}
+	n, err := h.readFields(b[:end], d.lim.Fields, to)
 	if err != nil {
 		return 0, err
 	}
 	if n != end {
 		return 0, d.broken("The trailer has an empty line that does not end in CR LF.")
 	}
-	d.trailer.DelFunc(func(f *exchange.Field) bool { return f.Hop || headOnly[f.ID] })
+	to.DelFunc(func(f *exchange.Field) bool { return f.Hop || headOnly[f.ID] })
 	return end, nil
 }
 

@@ -11,14 +11,15 @@ import (
 // and the connection. The same scan serves requests, responses and trailers.
 type head struct {
 	side                exchange.Side
-	lengths             int   // number of Content-Length fields
-	length              int64 // of the last one
-	codings             int   // number of Transfer-Encoding fields
-	chunked             bool  // the one Transfer-Encoding is exactly "chunked"
+	lengths             int    // number of Content-Length fields
+	length              int64  // of the last one
+	codings             int    // number of Transfer-Encoding fields
+	coding              []byte // the last of them
 	hosts               int
 	host                []byte
 	expect              []byte
 	upgrade             []byte
+	upgradeFields       int
 	close               bool // Connection: close
 	keep                bool // Connection: keep-alive
 	upgrades, nominates bool // Connection has upgrade, or names of other fields
@@ -148,19 +149,21 @@ func (h *head) note(f *exchange.Field) error {
 		f.Hop = true // written afresh from the framing that was decided
 	case exchange.TransferEncoding:
 		h.codings++
-		h.chunked = exchange.EqualFold(f.Value, chunkedToken)
+		h.coding = f.Value
 		f.Hop = true
 	case exchange.Host:
 		h.hosts++
 		h.host = f.Value
 	case exchange.Expect:
-		h.expect = f.Value
+		if h.expect == nil || exchange.EqualFold(h.expect, continueToken) {
+			h.expect = f.Value // one that cannot be met is not forgotten for another
+		}
 		f.Hop = true // the gateway decides whether the upstream is asked
 	case exchange.Connection:
 		f.Hop = true
 		return h.connection(f.Value)
 	case exchange.Upgrade:
-		h.upgrade = f.Value
+		h.upgrade, h.upgradeFields = f.Value, h.upgradeFields+1
 		f.Hop = true
 	case exchange.KeepAlive, exchange.ProxyConnection, exchange.TE, exchange.Trailer,
 		exchange.ProxyAuthenticate, exchange.ProxyAuthorization:
@@ -171,6 +174,7 @@ func (h *head) note(f *exchange.Field) error {
 
 var (
 	chunkedToken   = []byte("chunked")
+	continueToken  = []byte("100-continue")
 	closeToken     = []byte("close")
 	keepAliveToken = []byte("keep-alive")
 	upgradeToken   = []byte("upgrade")
@@ -247,6 +251,28 @@ func parseLength(v []byte) (int64, bool) {
 		n = n*10 + int64(c-'0')
 	}
 	return n, true
+}
+
+// chunked reports whether the one transfer coding is chunked. known is false for
+// a list that ends in chunked behind codings that are spoken nowhere here.
+func (h *head) chunked() (is, known bool) {
+	if h.codings != 1 {
+		return false, true
+	}
+	if exchange.EqualFold(h.coding, chunkedToken) {
+		return true, true
+	}
+	i := bytes.LastIndexByte(h.coding, ',')
+	if i < 0 || !exchange.EqualFold(bytes.Trim(h.coding[i+1:], " \t"), chunkedToken) {
+		return false, true
+	}
+	for c := range bytes.SplitSeq(h.coding[:i], comma) {
+		c = bytes.Trim(c, " \t")
+		if !IsToken(c) || exchange.EqualFold(c, chunkedToken) {
+			return false, true
+		}
+	}
+	return false, false
 }
 
 // persistent decides RFC 9112 §9.3.

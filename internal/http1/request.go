@@ -2,6 +2,7 @@ package http1
 
 import (
 	"bytes"
+	"net/netip"
 
 	"github.com/sluice-gateway/sluice/internal/exchange"
 )
@@ -52,6 +53,7 @@ func tooLong(b []byte, lim Limits) error {
 	if len(b) <= lim.Head {
 		return ErrIncomplete
 	}
+	b = bytes.TrimPrefix(b, []byte("\r\n"))
 	e := malformed(exchange.Client, "The head of the request is larger than this gateway takes.")
 	e.Code = exchange.HeadersTooLarge
 	if i := bytes.IndexByte(b, '\n'); i < 0 || i > lim.Head {
@@ -236,7 +238,7 @@ func (h *head) settleHost(minor int, r *exchange.Request) error {
 	case h.hosts == 0 && minor >= 1:
 		return malformed(exchange.Client, "There is no Host.")
 	}
-	if h.hosts == 1 && len(h.host) > 0 {
+	if h.hosts == 1 && (r.Authority == nil || len(h.host) > 0) {
 		if _, ok := SplitAuthority(h.host); !ok {
 			return malformed(exchange.Client, "Host is not a host and port.")
 		}
@@ -285,7 +287,7 @@ func SplitAuthority(a []byte) (host []byte, ok bool) {
 	end := 0
 	if a[0] == '[' {
 		end = bytes.IndexByte(a, ']') + 1
-		if end < 4 || !ipv6ish(a[1:end-1]) {
+		if end < 4 || !ipv6(a[1:end-1]) {
 			return nil, false
 		}
 	} else {
@@ -313,20 +315,13 @@ func SplitAuthority(a []byte) (host []byte, ok bool) {
 	return host, n <= 65535
 }
 
-// ipv6ish reports whether b can be nothing but an IPv6 address: whether it is a
-// right one matters to nobody here, since it is only compared.
-func ipv6ish(b []byte) bool {
-	colons := 0
-	for _, c := range b {
-		switch {
-		case c == ':':
-			colons++
-		case '0' <= c && c <= '9', 'a' <= c|0x20 && c|0x20 <= 'f', c == '.':
-		default:
-			return false
-		}
+// ipv6 reports whether b is an IPv6 address without a zone.
+func ipv6(b []byte) bool {
+	if len(b) > len("ffff:ffff:ffff:ffff:ffff:ffff:255.255.255.255") || bytes.IndexByte(b, '%') >= 0 {
+		return false
 	}
-	return colons >= 2 && colons <= 7
+	a, err := netip.ParseAddr(string(b))
+	return err == nil && a.Is6()
 }
 
 // requestFraming decides how the body ends (RFC 9112 §6.3), and fills what
@@ -342,11 +337,16 @@ func (h *head) requestFraming(minor int, r *exchange.Request) (Framing, error) {
 		return f, malformed(exchange.Client, "HTTP/1.0 has no Transfer-Encoding.")
 	case h.codings > 1:
 		return f, malformed(exchange.Client, "There is more than one Transfer-Encoding.")
-	case h.codings == 1 && !h.chunked:
-		e := malformed(exchange.Client, "The only transfer coding is chunked.")
-		e.Code = exchange.NotImplemented
-		return f, e
-	case h.chunked:
+	case h.codings == 1:
+		chunked, known := h.chunked()
+		if !known {
+			e := malformed(exchange.Client, "The only transfer coding is chunked.")
+			e.Code = exchange.NotImplemented
+			return f, e
+		}
+		if !chunked {
+			return f, malformed(exchange.Client, "Transfer-Encoding does not end in chunked, or is no list of codings.")
+		}
 		f.Kind = Chunked
 		r.ContentLength = exchange.Unknown
 	case h.length > 0:
@@ -354,14 +354,14 @@ func (h *head) requestFraming(minor int, r *exchange.Request) (Framing, error) {
 		r.ContentLength = h.length
 	}
 	if h.expect != nil {
-		if !exchange.EqualFold(h.expect, []byte("100-continue")) {
+		if !exchange.EqualFold(h.expect, continueToken) {
 			e := malformed(exchange.Client, "The only expectation is 100-continue.")
 			e.Code = exchange.ExpectationFailed
 			return f, e
 		}
 		r.Expect = minor >= 1 && f.Kind != NoBody // RFC 9110 §10.1.1: ignored in 1.0
 	}
-	if h.upgrades && len(h.upgrade) > 0 && minor >= 1 && f.Kind == NoBody && !h2c(h.upgrade) {
+	if h.upgrades && h.upgradeFields == 1 && len(h.upgrade) > 0 && minor >= 1 && f.Kind == NoBody && !h2c(h.upgrade) {
 		r.Upgrade = h.upgrade
 	}
 	return f, nil

@@ -70,12 +70,13 @@ func statusLine(b []byte, r *exchange.Response) (next, minor int, err error) {
 // responseFraming decides how the body ends (RFC 9112 §6.3).
 func (h *head) responseFraming(minor int, method string, r *exchange.Response) (Framing, error) {
 	f := Framing{KeepAlive: h.persistent(minor)}
+	chunked, _ := h.chunked()
 	switch {
 	case h.lengths > 1:
 		return f, malformed(exchange.Upstream, "there is more than one Content-Length")
 	case h.codings > 0 && h.lengths > 0:
 		return f, malformed(exchange.Upstream, "there are both Content-Length and Transfer-Encoding")
-	case h.codings > 1 || h.codings == 1 && (!h.chunked || minor == 0):
+	case h.codings > 1 || h.codings == 1 && (!chunked || minor == 0):
 		return f, malformed(exchange.Upstream, "the transfer coding is not chunked, or not of HTTP/1.1")
 	}
 	r.ContentLength = 0
@@ -88,7 +89,7 @@ func (h *head) responseFraming(minor int, method string, r *exchange.Response) (
 		if h.lengths == 1 {
 			r.ContentLength = h.length
 		}
-	case h.chunked:
+	case chunked:
 		f.Kind, r.ContentLength = Chunked, exchange.Unknown
 	case h.lengths == 1:
 		r.ContentLength = h.length
