@@ -29,21 +29,21 @@ type WAF struct {
 // Validate is what requests must look like. What does not is a 400, or a 415 by its content type.
 type Validate struct {
 	// A schema of the path parameters, which are coerced to its types first.
-	Path *Schema `yaml:"path"`
+	Path *JSONSchema `yaml:"path"`
 	// A schema of the query parameters.
-	Query *Schema `yaml:"query"`
+	Query *JSONSchema `yaml:"query"`
 	// A schema of the header fields, by lower-case names.
-	Headers *Schema `yaml:"headers"`
+	Headers *JSONSchema `yaml:"headers"`
 	// A schema of the body.
-	Body *Schema `yaml:"body"`
+	Body *JSONSchema `yaml:"body"`
 	// The content types admitted. Absent: any.
 	ContentTypes []string `yaml:"content_types"`
 	// `shadow` only logs what it would refuse.
 	Mode string `yaml:"mode" default:"enforce" enum:"enforce|shadow"`
 }
 
-// Schema is a JSON Schema: the path of a file, or the schema in place.
-type Schema struct {
+// JSONSchema is a JSON Schema: the path of a file, or the schema in place.
+type JSONSchema struct {
 	// The schema's file, absolute, when it has one.
 	File string
 	// The schema as JSON, when it stands in place.

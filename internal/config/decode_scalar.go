@@ -63,11 +63,9 @@ func typeOfText(s string) scalarType {
 var (
 	authType     = reflect.TypeFor[Auth]()
 	useType      = reflect.TypeFor[RateLimitUse]()
-	schemaType   = reflect.TypeFor[Schema]()
 	targetType   = reflect.TypeFor[Target]()
 	weightedType = reflect.TypeFor[WeightedName]()
 	secretType   = reflect.TypeFor[Secret]()
-	anyType      = reflect.TypeFor[any]()
 )
 
 // isScalar reports whether a type is read from a single value.
@@ -127,7 +125,7 @@ func (d *decoder) special(v reflect.Value, n *node, r *rules) bool {
 		}
 	case *any:
 		*p = d.free(n)
-	case *Schema:
+	case *JSONSchema:
 		d.schema(p, n)
 	case *RateLimitUse:
 		d.rateLimitUse(p, n)

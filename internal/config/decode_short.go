@@ -80,7 +80,7 @@ func (d *decoder) alternatives(n *node) [][]string {
 }
 
 // schema reads a JSON Schema: the path of its file, or the schema itself.
-func (d *decoder) schema(s *Schema, n *node) {
+func (d *decoder) schema(s *JSONSchema, n *node) {
 	switch {
 	case n.kind == nullKind:
 		d.report(n, "config.bad_type", "is empty, write a schema, the path of its file, or {} for anything")

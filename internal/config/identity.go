@@ -34,10 +34,10 @@ type ClientKey struct {
 
 // Role is a named set of permissions.
 type Role struct {
-	// Permissions: `users:read`, or `users:*` for all of `users`.
-	Permissions []string `yaml:"permissions"`
 	// Roles whose permissions this one has too.
 	Inherits []string `yaml:"inherits"`
+	// Permissions: `users:read`, or `users:*` for all of `users`.
+	Permissions []string `yaml:"permissions"`
 }
 
 // Tokens is the gateway's own token issuer.

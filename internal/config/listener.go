@@ -32,7 +32,7 @@ type Certificate struct {
 	Key string `yaml:"key" need:"true" check:"file"`
 }
 
-// Limits bound what clients may use. In all of them 0 is no limit.
+// Limits are bounds on what clients may use. In all of them 0 is no limit.
 type Limits struct {
 	// From the connection, or the end of the last request, to the end of a request's
 	// head. Slower heads are answered with 408 and cut.

@@ -77,6 +77,8 @@ type node struct {
 	// for formatting: where the value itself begins.
 	line, col       int
 	endLine, endCol int // of flow collections: the closing bracket
+	dashLine        int // of items of block lists, in trees made for formatting: the dash
+	dashCol         int
 
 	text    string // of scalars
 	raw     string
@@ -127,7 +129,8 @@ type source struct {
 
 // tree is a parsed source.
 type tree struct {
-	root     *node // a mapping; nil when the document is empty or damaged
+	root     *node  // a mapping; nil when the document is empty or damaged
+	text     string // the source with its line ends made alike
 	comments []comment
 	aliases  bool // whether there are anchors or aliases
 }
@@ -157,12 +160,17 @@ func parseTree(src *source, literal bool, report func(Diagnostic)) tree {
 	if !ok {
 		return tree{}
 	}
+	p.tree.text = text
 	tokens, err := tokenize(text)
 	if err != nil {
 		p.fail(1, 1, "cannot be read as YAML: "+err.Error())
 		return tree{}
 	}
 	if !p.shallow(tokens) {
+		return tree{}
+	}
+	tokens, ok = p.mendColons(tokens)
+	if !ok {
 		return tree{}
 	}
 	for _, t := range tokens {
@@ -367,7 +375,10 @@ func (p *treeParser) convert(n ast.Node, depth int) *node {
 		out.kind, out.text, out.style = scalarKind, n.Value.Value, literalStyle
 		out.line, out.col = n.Start.Position.Line, n.Start.Position.Column
 	case *ast.NullNode:
-		out.kind, out.text = nullKind, t.Value
+		out.kind = nullKind
+		if t.Type != token.ImplicitNullType {
+			out.text = t.Value
+		}
 	case *ast.IntegerNode, *ast.FloatNode, *ast.BoolNode, *ast.InfinityNode, *ast.NanNode:
 		out.kind, out.text = scalarKind, t.Value
 	case *ast.AnchorNode:
@@ -496,6 +507,9 @@ func (p *treeParser) sequence(out *node, n *ast.SequenceNode, depth int) *node {
 	for i, v := range n.Values {
 		p.path = p.path.index(i)
 		item := p.convert(v, depth+1)
+		if p.literal && i < len(n.Entries) && n.Entries[i].Start != nil {
+			item.dashLine, item.dashCol = n.Entries[i].Start.Position.Line, n.Entries[i].Start.Position.Column
+		}
 		out.items = append(out.items, item)
 		out.size = addSize(out.size, item.size)
 		p.path = p.path.up()

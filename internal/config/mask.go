@@ -1,0 +1,138 @@
+package config
+
+import (
+	"reflect"
+	"strings"
+)
+
+// A configuration is shown and taken back by the admin API. What is shown is the
+// document as it was written, with ${…} unexpanded and literal secrets as ***.
+// Secrets are the values of Secret fields, the defaults of variables in them, and
+// the values of headers that carry credentials by their names. Comments are left
+// out, as a line that was commented out may hold a secret too.
+
+// Mask returns a document that can be shown: see above. Apart from that it is in
+// canonical form. A document that cannot be parsed gives nil.
+func Mask(src []byte) []byte {
+	failed := false
+	t := parseTree(&source{text: string(src)}, true, func(Diagnostic) { failed = true })
+	if failed || t.root == nil {
+		return nil
+	}
+	maskNode(t.root, reflect.TypeFor[File](), "")
+	return []byte(writeTree(t, false))
+}
+
+// maskNode masks what is secret below a node. The type is that of the field it is
+// for, nil where any shape is allowed; keys is the check of the keys around it.
+func maskNode(n *node, t reflect.Type, keys string) {
+	switch n.kind {
+	case aliasKind:
+		// What is no secret where it is defined may be one here.
+		maskNode(n.target, t, keys)
+	case scalarKind:
+		if t == secretType {
+			n.text, n.style = maskText(n.text), maskStyle(n)
+		}
+	case sequenceKind:
+		for _, item := range n.items {
+			maskNode(item, typeBelow(t, nil), keys)
+		}
+	case mappingKind:
+		plan := planFor(t)
+		for _, e := range n.entries {
+			if e.key.text == "<<" {
+				maskMerged(e.value, t, keys)
+				continue
+			}
+			if t != nil && t.Kind() == reflect.Map && strings.HasSuffix(keys, "header") && carriesCredentials(e.key.text) {
+				maskNode(e.value, secretType, "")
+				continue
+			}
+			below := ""
+			if plan != nil {
+				if f := plan.field(e.key.text); f != nil {
+					below = f.rules.keys
+				}
+			}
+			maskNode(e.value, typeBelow(t, e.key), below)
+		}
+	}
+}
+
+// maskMerged masks what << brings into a block: blocks of the same type.
+func maskMerged(n *node, t reflect.Type, keys string) {
+	if n.kind == sequenceKind {
+		for _, item := range n.items {
+			maskNode(item, t, keys)
+		}
+		return
+	}
+	maskNode(n, t, keys)
+}
+
+// carriesCredentials reports whether a header's values are secrets, by its name.
+func carriesCredentials(name string) bool {
+	name = strings.ToLower(name)
+	for _, word := range [...]string{"authorization", "cookie", "token", "secret", "password", "api-key", "apikey"} {
+		if strings.Contains(name, word) {
+			return true
+		}
+	}
+	return false
+}
+
+// maskText masks what is literal in a secret and keeps its references.
+func maskText(text string) string {
+	var b strings.Builder
+	done := 0
+	for done < len(text) {
+		r, found := nextReference(text, done)
+		if !found || r.start > done || r.escape || r.bad {
+			return mask
+		}
+		if r.hasDef && r.def != "" {
+			b.WriteString("${" + r.name + ":-" + mask + "}")
+		} else {
+			b.WriteString(text[r.start:r.end])
+		}
+		done = r.end
+	}
+	return b.String()
+}
+
+// maskStyle is how a masked text is written: *** needs quotes.
+func maskStyle(n *node) style {
+	if n.text == mask || n.style == literalStyle {
+		return doubleStyle
+	}
+	return n.style
+}
+
+// FindMasks reports every value of a document that holds *** where a secret was
+// masked: such a document was shown by Mask and cannot be used as it is.
+func FindMasks(name string, src []byte) Diagnostics {
+	s := &source{name: name, text: string(src)}
+	var found Diagnostics
+	t := parseTree(s, false, func(Diagnostic) {})
+	if t.root != nil {
+		findMasks(s, t.root, nil, &found)
+	}
+	found.Sort()
+	return found
+}
+
+func findMasks(s *source, n *node, p path, found *Diagnostics) {
+	if n.kind == scalarKind && (n.text == mask || strings.Contains(n.text, ":-"+mask+"}")) {
+		*found = append(*found, Diagnostic{
+			File: s.name, Line: n.line, Col: n.col, Path: p.String(), Code: "config.masked",
+			Message: "holds *** in place of a secret, write the secret or a reference to it such as ${NAME}",
+		})
+	}
+	for _, e := range n.entries {
+		findMasks(s, e.value, p.key(e.key.text), found)
+	}
+	for i, item := range n.items {
+		findMasks(s, item, p.index(i), found)
+	}
+}
