@@ -80,6 +80,19 @@ func (o PathOptions) Check(path []byte) error {
 	return nil
 }
 
+// HasDotSegment reports whether a path that was put together from a template
+// and parameters has a segment "." or "..": values without one can join to one
+// ("/a{x}" for /a.., put into "/b/{x}"), and whoever resolves it then leaves the
+// place that the template meant. The parts are taken to be canonical.
+func HasDotSegment(path []byte) bool {
+	for i := 0; i+1 < len(path); i++ {
+		if path[i] == '/' && path[i+1] == '.' && dotSegment(path, i+1) {
+			return true
+		}
+	}
+	return false
+}
+
 // Canonicalize returns the canonical form of raw, the path of a request as
 // received, without a query: raw itself when that is canonical already, else
 // memory of dst (overwritten from its start, grown when its capacity is too

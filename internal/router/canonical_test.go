@@ -161,6 +161,17 @@ func TestCheckAppliesNarrowerOptions(t *testing.T) {
 	}
 }
 
+func TestHasDotSegment(t *testing.T) {
+	for path, want := range map[string]bool{
+		"/": false, "/a.b/...": false, "/.a/..b": false, "": false,
+		"/.": true, "/a/..": true, "/a/../b": true, "/./b": true,
+	} {
+		if got := HasDotSegment([]byte(path)); got != want {
+			t.Errorf("%q: got %t", path, got)
+		}
+	}
+}
+
 // canonicalReference does what Canonicalize does, on lists of strings. Its only
 // error is false.
 func canonicalReference(raw string, o PathOptions) (string, bool) {

@@ -71,7 +71,7 @@ func Decode(dst, raw []byte) []byte {
 // of one: a slash in it is encoded, and so is everything else that would be
 // read as something other than data. No encoding keeps a segment that is "." or
 // ".." from being resolved (RFC 3986 §6.2.2.3), so whoever puts a path together
-// canonicalises the whole afterwards, and refuses it when that changed it.
+// asks HasDotSegment about the whole.
 func AppendSegment(dst, value []byte) []byte {
 	for _, c := range value {
 		if classes[c] == plain {
