@@ -12,15 +12,17 @@ import (
 // out, as a line that was commented out may hold a secret too.
 
 // Mask returns a document that can be shown: see above. Apart from that it is in
-// canonical form. A document that cannot be parsed gives nil.
-func Mask(src []byte) []byte {
-	failed := false
-	t := parseTree(&source{text: string(src)}, true, func(Diagnostic) { failed = true })
-	if failed || t.root == nil {
-		return nil
+// canonical form. A document that is not YAML is an error with the places.
+func Mask(src []byte) ([]byte, error) {
+	var problems Diagnostics
+	t := parseTree(&source{name: "config", text: string(src)}, true, func(d Diagnostic) { problems = append(problems, d) })
+	if err := problems.Err(); err != nil {
+		return nil, err
 	}
-	maskNode(t.root, reflect.TypeFor[File](), "")
-	return []byte(writeTree(t, false))
+	if t.root != nil {
+		maskNode(t.root, reflect.TypeFor[File](), "")
+	}
+	return []byte(writeTree(t, false)), nil
 }
 
 // maskNode masks what is secret below a node. The type is that of the field it is
@@ -109,30 +111,25 @@ func maskStyle(n *node) style {
 	return n.style
 }
 
-// FindMasks reports every value of a document that holds *** where a secret was
-// masked: such a document was shown by Mask and cannot be used as it is.
-func FindMasks(name string, src []byte) Diagnostics {
-	s := &source{name: name, text: string(src)}
-	var found Diagnostics
-	t := parseTree(s, false, func(Diagnostic) {})
+// Masks lists the paths of the values of a document that hold *** where a secret
+// was masked. Such a document was shown by Mask and cannot be used as it is.
+func Masks(src []byte) []string {
+	var found []string
+	t := parseTree(&source{text: string(src)}, false, func(Diagnostic) {})
 	if t.root != nil {
-		findMasks(s, t.root, nil, &found)
+		findMasks(t.root, nil, &found)
 	}
-	found.Sort()
 	return found
 }
 
-func findMasks(s *source, n *node, p path, found *Diagnostics) {
+func findMasks(n *node, p path, found *[]string) {
 	if n.kind == scalarKind && (n.text == mask || strings.Contains(n.text, ":-"+mask+"}")) {
-		*found = append(*found, Diagnostic{
-			File: s.name, Line: n.line, Col: n.col, Path: p.String(), Code: "config.masked",
-			Message: "holds *** in place of a secret, write the secret or a reference to it such as ${NAME}",
-		})
+		*found = append(*found, p.String())
 	}
 	for _, e := range n.entries {
-		findMasks(s, e.value, p.key(e.key.text), found)
+		findMasks(e.value, p.key(e.key.text), found)
 	}
 	for i, item := range n.items {
-		findMasks(s, item, p.index(i), found)
+		findMasks(item, p.index(i), found)
 	}
 }
