@@ -1,0 +1,62 @@
+package server
+
+import (
+	"time"
+
+	"github.com/sluice-gateway/sluice/internal/sock"
+)
+
+// Closing a socket with unread input makes the kernel answer with a reset, and a
+// reset makes the client's kernel drop what it has received but not handed to
+// the client: the response that says why. So a connection whose client may still
+// be sending ends its output, and reads away what comes until the client closes
+// too, or this takes too long (RFC 9112 §9.6).
+const (
+	lingerIdle  = 2 * time.Second
+	lingerTotal = 30 * time.Second
+)
+
+// part prepares the end of the connection behind its last response. broken says
+// that the response was cut, ended that the request was read whole.
+func (c *conn) part(broken, ended bool) {
+	switch {
+	case broken && c.slot.out.endless:
+		// Only a reset tells the client that this is not the end of the body.
+		if l, ok := c.sock.Conn.(interface{ SetLinger(sec int) error }); ok {
+			_ = l.SetLinger(0) // without it the client sees a short body
+		}
+	case broken:
+	case ended && c.slot.in.empty() && c.sock.Quiet():
+	default:
+		c.linger()
+	}
+}
+
+// linger ends the output and reads until the client has closed.
+func (c *conn) linger() {
+	if c.closeWrite() != nil {
+		return
+	}
+	c.sock.In.Floor = 0
+	to := sink(c.slot.in.own[:])
+	for end := time.Now().Add(lingerTotal); ; {
+		now := time.Now()
+		if !now.Before(end) || c.sock.ReadWithin(now, min(lingerIdle, end.Sub(now))) != nil {
+			return
+		}
+		if _, err := c.sock.Receive(&to); err != nil {
+			return
+		}
+	}
+}
+
+// sink takes bytes that nobody wants.
+type sink []byte
+
+// Buffer returns the same memory every time.
+func (s *sink) Buffer() []byte { return *s }
+
+// Sent is never called.
+func (s *sink) Sent() {}
+
+var _ sock.Receiver = (*sink)(nil)
