@@ -23,10 +23,10 @@ import "encoding/binary"
 // "\", "?" and "#" are refused. Reserved bytes keep the form they were sent in,
 // since %40 and @ may differ.
 //
-// Canonicalize is idempotent: a canonical path is returned as it is, unread
-// memory included (the same slice). That pass over the bytes, canonicalAlready,
-// stops at the first thing to change; the second, rewrite, starts over and
-// builds the path segment by segment.
+// Canonicalize is idempotent: a canonical path is returned as it is, the same
+// slice. The pass over the bytes that finds out, canonicalAlready, stops at the
+// first thing to change; the second, rewrite, starts over and builds the path
+// segment by segment.
 
 // PathError is why a path was refused; the request is a bad one (400). It is
 // its own sentinel: compare with errors.Is.
@@ -125,8 +125,7 @@ const (
 
 var classes = func() (c [256]class) {
 	for b := range c {
-		switch b := byte(b); {
-		case isUnreserved(b):
+		if isUnreserved(byte(b)) {
 			c[b] = plain
 		}
 	}

@@ -3,8 +3,11 @@ package router
 import (
 	"bytes"
 	"errors"
+	"fmt"
 	"strings"
 	"testing"
+
+	"pgregory.net/rapid"
 )
 
 var (
@@ -170,6 +173,37 @@ func TestHasDotSegment(t *testing.T) {
 			t.Errorf("%q: got %t", path, got)
 		}
 	}
+}
+
+// TestEqualPathsHaveEqualBytes writes a canonical path in other ways, of which
+// each means the same.
+func TestEqualPathsHaveEqualBytes(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		segments := rapid.SliceOfN(rapid.SampledFrom([]string{"a", "users", "longer-than-eight.json", "a%20b", "%C3%A9", ".x", "...", "a@b=c", "~"}), 0, 5).Draw(t, "segments")
+		want := "/" + strings.Join(segments, "/")
+		var raw strings.Builder
+		for _, segment := range segments {
+			raw.WriteString(pick(t, []string{"/", "/", "//", "/./", "/%2E/", "/gone/../", "/gone/%2e./", "/gone/x/..//../"}, "separator"))
+			for i := 0; i < len(segment); i++ {
+				switch c := segment[i]; {
+				case c == '%':
+					raw.WriteString(pick(t, []string{segment[i : i+3], strings.ToLower(segment[i : i+3])}, "case"))
+					i += 2
+				case isUnreserved(c) && chance(t, 3, "encoded"):
+					fmt.Fprintf(&raw, pick(t, []string{"%%%02x", "%%%02X"}, "digits"), c)
+				default:
+					raw.WriteByte(c)
+				}
+			}
+		}
+		if len(segments) == 0 {
+			raw.WriteString(pick(t, []string{"", "/", "/.", "/..", "//", "/a/.."}, "root"))
+		}
+		got, err := Canonicalize(nil, []byte(raw.String()), strict)
+		if err != nil || string(got) != want {
+			t.Fatalf("%q: got %q, %v, want %q", raw.String(), got, err, want)
+		}
+	})
 }
 
 // canonicalReference does what Canonicalize does, on lists of strings. Its only
