@@ -17,19 +17,20 @@ import (
 
 // route is one compiled route: all that a request needs once it was matched.
 type route struct {
-	id      int // its place in Snapshot.routes
-	info    exchange.Route
-	meter   *telemetry.Route
-	chain   *policy.Chain
-	targets split
-	timeout time.Duration // request head to response head; 0: none
-	maxBody int64         // 0: no limit
-	strip   int           // length of the base path taken off for the upstream
-	rewrite *pathTemplate // nil: the stripped path
-	paths   router.PathOptions
-	source  *config.Route
-	at      string // where the config has it: apis[0].routes[3]
-	hosts   []string
+	id        int // its place in Snapshot.routes
+	info      exchange.Route
+	meter     *telemetry.Route
+	chain     *policy.Chain
+	targets   split
+	timeout   time.Duration // request head to response head; 0: none
+	maxBody   int64         // 0: no limit
+	strip     int           // length of the base path taken off for the upstream
+	rewrite   *pathTemplate // nil: the stripped path
+	paths     router.PathOptions
+	source    *config.Route
+	at        string // where the config has it: apis[0].routes[3]
+	hosts     []string
+	listeners []string
 }
 
 // split divides a route's requests among upstreams by weight.

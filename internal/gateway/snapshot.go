@@ -25,11 +25,12 @@ import (
 // it ends under the rules it began under; what the snapshot holds is given back
 // when the last of them has left.
 type Snapshot struct {
-	file    *config.File
-	table   *router.Table
-	routes  []*route
-	trusted proxies
-	maxBody int64
+	file      *config.File
+	table     *router.Table
+	routes    []*route
+	upstreams []*upstream.Upstream
+	trusted   proxies
+	maxBody   int64
 	// lenient is what any route keeps in a path. A path is read with it before the
 	// route is known, and read again with the route's own options where they differ.
 	lenient router.PathOptions
@@ -92,6 +93,7 @@ func (b *builder) upstreams() map[string]*upstream.Upstream {
 		}
 		b.s.release = append(b.s.release, func() error { return b.g.upstreams.release(key) })
 		made[name] = u
+		b.s.upstreams = append(b.s.upstreams, u)
 	}
 	return made
 }
@@ -163,7 +165,8 @@ func (b *builder) route(i int, p placed, upstreams map[string]*upstream.Upstream
 	r := &route{id: i, source: p.route, at: p.at, strip: strip, maxBody: b.s.maxBody, timeout: b.file.Limits.RequestTimeout.Duration}
 	r.info = exchange.Route{Name: p.route.Name, Pattern: pattern}
 	if p.api != nil {
-		r.info.API, r.info.Stage, r.hosts = p.api.Name, p.api.Stage, p.api.Hosts
+		r.info.API, r.info.Stage = p.api.Name, p.api.Stage
+		r.hosts, r.listeners = p.api.Hosts, p.api.Listeners
 	}
 	if r.info.Name == "" {
 		r.info.Name = p.at

@@ -1,0 +1,73 @@
+package main
+
+import (
+	"fmt"
+	"io"
+	"log/slog"
+	"path/filepath"
+
+	"github.com/spf13/cobra"
+
+	"github.com/sluice-gateway/sluice/internal/config"
+	"github.com/sluice-gateway/sluice/internal/gateway"
+	"github.com/sluice-gateway/sluice/internal/telemetry"
+)
+
+func checkCommand() *cobra.Command {
+	var file string
+	cmd := &cobra.Command{
+		Use:   "check -c FILE",
+		Short: "Find every problem of a configuration",
+		Long: `Check reads a configuration as run would, with its includes, certificates and
+references, and prints every problem in it, in the order of the file. It opens no
+state and calls nobody. The exit status is 1 when there is an error; warnings
+alone are 0.`,
+		Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			plan, _, found, err := load(file)
+			if err != nil {
+				return err
+			}
+			report(cmd.ErrOrStderr(), found)
+			if plan == nil {
+				return failure
+			}
+			plan.Discard()
+			_, err = fmt.Fprintf(cmd.OutOrStdout(), "%s is fine\n", file)
+			return err
+		},
+	}
+	configFlag(cmd, &file)
+	return cmd
+}
+
+func configFlag(cmd *cobra.Command, file *string) {
+	cmd.Flags().StringVarP(file, "config", "c", "sluice.yaml", "the configuration `file`")
+}
+
+// report prints problems, one a line.
+func report(w io.Writer, found config.Diagnostics) {
+	for _, d := range found {
+		fmt.Fprintln(w, d)
+	}
+}
+
+// load reads and compiles a file in a gateway of its own, which opens no state
+// and no socket. plan is nil when there are errors; otherwise it is the caller's
+// to discard.
+func load(file string) (*gateway.Plan, *config.File, config.Diagnostics, error) {
+	f, found := config.Load(file, config.Env{})
+	if f == nil || found.Err() != nil {
+		return nil, f, found, nil
+	}
+	quiet := slog.New(slog.DiscardHandler)
+	tel, err := telemetry.New(telemetry.Options{Logger: quiet, Log: config.Log{Level: "error", Access: config.AccessLog{Output: "none"}}})
+	if err != nil {
+		return nil, f, found, err
+	}
+	g := gateway.New(gateway.Options{Log: quiet, Telemetry: tel, Specs: gateway.Builtins(), Dir: filepath.Dir(file)})
+	plan, more := g.Prepare(f)
+	found = append(found, more...)
+	found.Sort()
+	return plan, f, found, nil
+}

@@ -1,0 +1,191 @@
+package main
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"path/filepath"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/sluice-gateway/sluice/internal/admin"
+	"github.com/sluice-gateway/sluice/internal/config"
+	"github.com/sluice-gateway/sluice/internal/gateway"
+	"github.com/sluice-gateway/sluice/internal/server"
+	"github.com/sluice-gateway/sluice/internal/telemetry"
+)
+
+// node is one running gateway: the pieces that do not know each other, joined.
+// It is what the admin API looks at and changes.
+type node struct {
+	file string // the configuration file, absolute
+	log  *slog.Logger
+	*gateway.Gateway
+	telemetry *telemetry.Telemetry
+	server    *server.Server
+	admin     *admin.Server
+	draining  atomic.Bool
+
+	mu      sync.Mutex                  // one change of configuration at a time
+	running atomic.Pointer[config.File] // what runs
+	started atomic.Pointer[config.File] // as last read from the file
+	changed chan struct{}               // told when running was replaced
+}
+
+var (
+	_ admin.Gateway       = (*node)(nil)
+	_ admin.Configuration = (*node)(nil)
+)
+
+// start brings a gateway up with a configuration. On an error nothing is left
+// running.
+func start(file string, f *config.File, stdout, stderr io.Writer) (_ *node, err error) {
+	level := new(slog.LevelVar)
+	level.Set(telemetry.Level(f.Log.Level))
+	n := &node{file: file, log: telemetry.NewLogger(stderr, level), changed: make(chan struct{}, 1)}
+	b := buildVersion()
+	n.telemetry, err = telemetry.New(telemetry.Options{
+		Log: f.Log, Dir: filepath.Dir(file), Logger: n.log, Level: level,
+		Stdout: stdout, Stderr: stderr, Version: b.version, Commit: b.commit,
+	})
+	if err != nil {
+		return nil, err
+	}
+	n.Gateway = gateway.New(gateway.Options{Log: n.log, Telemetry: n.telemetry, Specs: gateway.Builtins(), Dir: filepath.Dir(file)})
+	n.server = server.New(n.Gateway, server.Options{Log: n.log})
+	defer func() {
+		if err != nil {
+			_ = n.close(context.Background()) // the first error is the one to report
+		}
+	}()
+	n.started.Store(f)
+	if found := n.take(f); found.Err() != nil {
+		return nil, found.Err()
+	}
+	n.admin, err = admin.New(admin.Options{
+		Config: f.Admin, Gateway: n, Configuration: n, Metrics: n.telemetry.Handler(), Log: n.log,
+	})
+	if err != nil {
+		return nil, err
+	}
+	n.observe()
+	return n, nil
+}
+
+// take makes f the running configuration, or changes nothing and says why.
+func (n *node) take(f *config.File) config.Diagnostics {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	found, _ := n.apply(f, nil)
+	return found
+}
+
+// apply does it, with write between everything that can fail and the swap. The
+// caller holds mu.
+func (n *node) apply(f *config.File, write func() error) (config.Diagnostics, error) {
+	plan, found := n.Prepare(f)
+	if plan == nil {
+		return found, nil
+	}
+	if err := n.server.Apply(f.Listeners, f.Limits, f.TrustedProxies, filepath.Dir(n.file)); err != nil {
+		plan.Discard()
+		return append(found, f.Diagnose("listeners", "config.listen", "%v", err)), nil
+	}
+	if write != nil {
+		if err := write(); err != nil {
+			plan.Discard()
+			return found, errors.Join(err, n.restoreListeners())
+		}
+	}
+	plan.Commit()
+	if err := n.telemetry.Reconfigure(f.Log); err != nil {
+		n.log.Error("the access log stays as it was", "error", err)
+	}
+	n.running.Store(f)
+	hash := sha256.Sum256(f.Source())
+	n.telemetry.ConfigApplied(hex.EncodeToString(hash[:8]), time.Now())
+	select {
+	case n.changed <- struct{}{}:
+	default: // it is told already
+	}
+	return found, nil
+}
+
+// restoreListeners takes the listeners back to what runs.
+func (n *node) restoreListeners() error {
+	f := n.running.Load()
+	return n.server.Apply(f.Listeners, f.Limits, f.TrustedProxies, filepath.Dir(n.file))
+}
+
+// Ready reports whether the gateway takes requests.
+func (n *node) Ready() bool { return n.running.Load() != nil && !n.draining.Load() }
+
+// Running is the configuration that runs now.
+func (n *node) Running() *config.File { return n.running.Load() }
+
+// Started is the configuration as it was last read from its file.
+func (n *node) Started() *config.File { return n.started.Load() }
+
+// Parse reads a document in the place of the file.
+func (n *node) Parse(text []byte) (*config.File, config.Diagnostics) {
+	return config.Parse(n.file, text, config.Env{})
+}
+
+// Apply makes f the running configuration, or changes nothing.
+func (n *node) Apply(f *config.File, c admin.Change) (config.Diagnostics, error) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if c.From != nil && c.From != n.running.Load() {
+		return nil, admin.ErrChanged
+	}
+	if c.DryRun {
+		plan, found := n.Prepare(f)
+		if plan != nil {
+			plan.Discard()
+		}
+		return found, nil
+	}
+	var write func() error
+	if c.Persist {
+		write = func() error { return replaceFile(n.file, f.Source()) }
+	}
+	found, err := n.apply(f, write)
+	if err == nil && found.Err() == nil && c.Persist {
+		n.started.Store(f)
+	}
+	return found, err
+}
+
+// close stops everything. It waits for exchanges that are still at work.
+func (n *node) close(ctx context.Context) error {
+	var failed []error
+	failed = append(failed, n.server.Close())
+	n.Gateway.Close()
+	if n.admin != nil {
+		failed = append(failed, n.admin.Close(ctx))
+	}
+	failed = append(failed, n.telemetry.Close(ctx))
+	return errors.Join(failed...)
+}
+
+// needsRestart names what a new configuration changes and only a new start can
+// put in force; empty: nothing.
+func needsRestart(was, is *config.File) string {
+	for _, c := range []struct {
+		name    string
+		differs bool
+	}{
+		{"admin", fmt.Sprint(was.Admin) != fmt.Sprint(is.Admin) || was.Admin.Token.Reveal() != is.Admin.Token.Reveal()},
+		{"state", fmt.Sprint(was.State) != fmt.Sprint(is.State)},
+	} {
+		if c.differs {
+			return c.name
+		}
+	}
+	return ""
+}
