@@ -30,6 +30,7 @@ type node struct {
 	server    *server.Server
 	admin     *admin.Server
 	draining  atomic.Bool
+	unwatched bool // the configuration is in no file
 
 	mu      sync.Mutex                  // one change of configuration at a time
 	running atomic.Pointer[config.File] // what runs

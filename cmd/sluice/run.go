@@ -54,10 +54,7 @@ func (n *node) run(ctx context.Context, loaded time.Time) error {
 	hup := make(chan os.Signal, 1)
 	signal.Notify(hup, syscall.SIGHUP)
 	defer signal.Stop(hup)
-	w, err := newWatcher(n.log)
-	if err != nil {
-		n.log.Warn("files are not watched; use SIGHUP to reload", "error", err)
-	}
+	w := n.watch()
 	changed := make(chan struct{})
 	if w != nil {
 		w.set(n.running.Load().Files(), loaded)
@@ -74,6 +71,9 @@ func (n *node) run(ctx context.Context, loaded time.Time) error {
 			if err := n.telemetry.Reopen(); err != nil {
 				n.log.Error("reopening the access log", "error", err)
 			}
+			if n.unwatched {
+				continue
+			}
 			loaded = time.Now()
 			n.reload(w)
 		case <-changed:
@@ -87,6 +87,19 @@ func (n *node) run(ctx context.Context, loaded time.Time) error {
 			}
 		}
 	}
+}
+
+// watch returns a watcher, nil where files cannot be watched or there are none.
+func (n *node) watch() *watcher {
+	if n.unwatched {
+		return nil
+	}
+	w, err := newWatcher(n.log)
+	if err != nil {
+		n.log.Warn("files are not watched; use SIGHUP to reload", "error", err)
+		return nil
+	}
+	return w
 }
 
 // announce says where the gateway listens.
