@@ -243,3 +243,19 @@ func TestParamNames(t *testing.T) {
 		t.Error("a bad pattern has names")
 	}
 }
+
+func TestCanonicalPattern(t *testing.T) {
+	for pattern, want := range map[string]string{
+		"/":                             "/",
+		"/a/":                           "/a/",
+		"/caf\u00e9/%7eme":              "/caf%C3%A9/~me",
+		"/a b/{x}/v%2a{y}%2A/{rest...}": "/a%20b/{x}/v%2A{y}%2A/{rest...}",
+	} {
+		if got, err := CanonicalPattern(pattern); err != nil || got != want {
+			t.Errorf("%q: got %q, %v, want %q", pattern, got, err, want)
+		}
+	}
+	if _, err := CanonicalPattern("a"); err == nil {
+		t.Error("a bad pattern has a canonical form")
+	}
+}

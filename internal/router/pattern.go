@@ -50,6 +50,33 @@ func ParamNames(pattern string) ([]string, error) {
 	return paramNames(segments), nil
 }
 
+// CanonicalPattern returns a pattern with its text in canonical form, as it
+// stands in the paths that match it: the length of a base path in a request is
+// that of its canonical pattern, not of what the user wrote. The error is what
+// is wrong with the pattern.
+func CanonicalPattern(pattern string) (string, error) {
+	segments, err := parsePattern(pattern)
+	if err != nil {
+		return "", err
+	}
+	var s strings.Builder
+	for i := range segments {
+		s.WriteByte('/')
+		s.WriteString(segments[i].String())
+	}
+	return s.String(), nil
+}
+
+func (s *segment) String() string {
+	switch s.kind {
+	case literal:
+		return s.text
+	case rest:
+		return "{" + s.name + "...}"
+	}
+	return s.text + "{" + s.name + "}" + s.suffix
+}
+
 func paramNames(segments []segment) []string {
 	var names []string
 	for i := range segments {
