@@ -114,7 +114,10 @@ func (s *Snapshot) explain(q Question) (*Explanation, error) {
 			return e, nil
 		}
 	}
-	r.forward(x, params)
+	if err := r.forward(x, params); err != nil {
+		e.refused(exchange.AsError(err))
+		return e, nil
+	}
 	e.destination(r, x)
 	return e, nil
 }

@@ -171,7 +171,9 @@ func (g *Gateway) serve(s *Snapshot, x *exchange.Exchange) error {
 	}
 	x.Route, x.RouteID = &r.info, r.id
 	r.params(x, params)
-	r.forward(x, params)
+	if err := r.forward(x, params); err != nil {
+		return err
+	}
 	q.MaxBody = r.maxBody
 	if r.maxBody > 0 && q.ContentLength > r.maxBody {
 		return tooLarge(r.maxBody)

@@ -1,6 +1,7 @@
 package gateway
 
 import (
+	"errors"
 	"fmt"
 	"regexp"
 	"strings"
@@ -90,8 +91,11 @@ func known(params []string) string {
 	return "; it has {" + strings.Join(params, "}, {") + "}"
 }
 
-// expand writes the path into the exchange's scratch memory.
-func (t *pathTemplate) expand(x *exchange.Exchange, params router.Params) []byte {
+// expand writes the path into the exchange's scratch memory, in canonical form:
+// an empty rest parameter leaves no empty segment. Values that join to a dot
+// segment are refused, since it would lead out of the place that the template
+// means.
+func (t *pathTemplate) expand(x *exchange.Exchange, params router.Params) ([]byte, error) {
 	n := t.size
 	for i := range t.parts {
 		if t.parts[i].literal == "" {
@@ -106,5 +110,11 @@ func (t *pathTemplate) expand(x *exchange.Exchange, params router.Params) []byte
 			b = append(b, params[p.param].Value...)
 		}
 	}
-	return b
+	if router.HasDotSegment(b) {
+		return nil, errDotSegment
+	}
+	// The options admit what the parameters may hold: the route was checked.
+	return router.Canonicalize(x.Scratch(n)[:0], b, router.PathOptions{KeepEncodedSlash: true, KeepParameters: true})
 }
+
+var errDotSegment = errors.New("its parameters make a dot segment in the path for the upstream")

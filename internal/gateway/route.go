@@ -55,11 +55,16 @@ func (s *split) pick() *upstream.Upstream {
 
 // forward sets the path that the upstream sees. params are the router's spans of
 // the canonical path.
-func (r *route) forward(x *exchange.Exchange, params router.Params) {
+func (r *route) forward(x *exchange.Exchange, params router.Params) error {
 	q := &x.Request
+	q.ForwardPrefix = q.Path[:r.strip]
 	switch {
 	case r.rewrite != nil:
-		q.ForwardPath = r.rewrite.expand(x, params)
+		path, err := r.rewrite.expand(x, params)
+		if err != nil {
+			return badPath(err)
+		}
+		q.ForwardPath = path
 	case r.strip == 0:
 		q.ForwardPath = q.Path
 	case len(q.Path) == r.strip:
@@ -67,7 +72,7 @@ func (r *route) forward(x *exchange.Exchange, params router.Params) {
 	default:
 		q.ForwardPath = q.Path[r.strip:]
 	}
-	q.ForwardPrefix = q.Path[:r.strip]
+	return nil
 }
 
 var slash = []byte("/")

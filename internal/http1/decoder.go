@@ -52,7 +52,7 @@ const maxTrailer = 8 << 10
 // to trailer, as spans of the bytes fed last; nil drops them.
 func (d *Decoder) Reset(f Framing, side exchange.Side, lim Limits, trailer *exchange.Header) {
 	*d = Decoder{kind: f.Kind, side: side, lim: lim, trailer: trailer, left: f.Length}
-	d.ended = f.Kind == NoBody || f.Kind == ByLength && f.Length == 0
+	d.ended = f.Kind == ByLength && f.Length == 0
 }
 
 // Next takes n bytes from the front of b and returns the body bytes among them,
@@ -61,7 +61,7 @@ func (d *Decoder) Reset(f Framing, side exchange.Side, lim Limits, trailer *exch
 // are taken all the same), an *exchange.Error when the framing is broken.
 func (d *Decoder) Next(b []byte) (piece []byte, n int, err error) {
 	switch {
-	case d.ended:
+	case d.Ended():
 		return nil, 0, io.EOF
 	case d.kind == ByLength:
 		return d.byLength(b)
@@ -74,12 +74,12 @@ func (d *Decoder) Next(b []byte) (piece []byte, n int, err error) {
 }
 
 // Ended reports whether the body has ended.
-func (d *Decoder) Ended() bool { return d.ended }
+func (d *Decoder) Ended() bool { return d.ended || d.kind == NoBody }
 
 // Finish tells that the connection has ended: nil when that ends the body too,
 // otherwise an *exchange.Error with io.ErrUnexpectedEOF as its cause.
 func (d *Decoder) Finish() error {
-	if d.ended || d.kind == UntilClose || d.kind == Upgraded {
+	if d.Ended() || d.kind == UntilClose || d.kind == Upgraded {
 		d.ended = true
 		return nil
 	}

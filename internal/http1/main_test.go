@@ -28,7 +28,8 @@ type message struct {
 	body   string          // as far as it was read
 	whole  bool            // the body ended
 	rest   string          // what is behind a whole message
-	sent   string          // fields that are passed on, then "trailer\x00" and those of the trailer
+	sent   string          // the fields that are passed on, as they are written
+	tail   string          // those of the trailer
 }
 
 func (m message) String() string {
@@ -141,16 +142,18 @@ func readResponse(raw []byte, cut cuts, lim http1.Limits, method string) message
 func (f *feed) body(m *message, framing http1.Framing, side exchange.Side, lim http1.Limits, trailer *exchange.Header) {
 	var d http1.Decoder
 	d.Reset(framing, side, lim, trailer)
+	var body []byte
+	defer func() { m.body = string(body) }()
 	for {
 		piece, n, err := d.Next(f.buf)
 		if n > len(f.buf) || len(piece) > n {
 			panic(fmt.Sprintf("%d bytes taken and %d yielded of %d", n, len(piece), len(f.buf)))
 		}
-		m.body += string(piece)
+		body = append(body, piece...)
 		switch {
 		case errors.Is(err, io.EOF):
 			m.whole = true
-			m.sent += "trailer\x00" + string(http1.AppendHeader(nil, trailer))
+			m.tail = string(http1.AppendHeader(nil, trailer))
 			m.rest = string(f.buf[n:]) + string(f.coming)
 			return
 		case err != nil && !errors.Is(err, http1.ErrIncomplete):

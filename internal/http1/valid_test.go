@@ -420,8 +420,8 @@ func account(m message, head string) string {
 	if m.body != "" {
 		s += "body " + m.body
 	}
-	if _, trailer, ok := strings.Cut(m.sent, "trailer\x00"); ok && trailer != "" {
-		s += "\ntrailer " + strings.TrimSuffix(trailer, "\r\n")
+	if m.tail != "" {
+		s += "\ntrailer " + strings.TrimSuffix(m.tail, "\r\n")
 	}
 	return s
 }
