@@ -81,7 +81,7 @@ func (s *Server) getConfig(w http.ResponseWriter, r *http.Request) *problem {
 	text, err := config.Mask(f.Source())
 	if err == nil && !acceptsYAML(r.Header.Get("Accept")) {
 		kind = "application/json"
-		text, err = toJSON(text)
+		text, err = toJSON(text, maxJSON)
 	}
 	if err != nil {
 		return internal("The running configuration cannot be shown: " + err.Error() + ".")

@@ -288,7 +288,7 @@ func TestYAMLBecomesJSON(t *testing.T) {
 		"a: |\n  x\n  y\nb: 5s\nc: 64KiB\nd: 0x10\ne: \"${X}\"\n":           `{"a":"x\ny\n","b":"5s","c":"64KiB","d":16,"e":"${X}"}`,
 		"{}": `{}`,
 	} {
-		got, err := toJSON([]byte(in))
+		got, err := toJSON([]byte(in), maxJSON)
 		if err != nil {
 			t.Errorf("%q: %v", in, err)
 			continue
@@ -306,10 +306,10 @@ func TestADocumentOfAliasesHasABound(t *testing.T) {
 	for i := range 60 {
 		text += fmt.Sprintf("a%d: &a%d [*a%d, *a%d]\n", i+1, i+1, i, i)
 	}
-	if _, err := toJSON([]byte(text)); err == nil {
+	if _, err := toJSON([]byte(text), 1<<20); err == nil {
 		t.Error("2^60 items were written")
 	}
-	if _, err := toJSON([]byte("a: &a [*a]\nb: &b {<<: *b, c: 1}\nd: *d\n")); err == nil {
+	if _, err := toJSON([]byte("a: &a [*a]\nb: &b {<<: *b, c: 1}\nd: *d\n"), 1<<20); err == nil {
 		t.Error("an alias within its own anchor was written")
 	}
 }
@@ -319,7 +319,7 @@ func FuzzToJSON(f *testing.F) {
 	f.Add([]byte(secretive))
 	f.Add([]byte("a: &x [1, .nan, -0, \"\\ud800\"]\nb: *x\n? {c: d}\n: e\n"))
 	f.Fuzz(func(t *testing.T, text []byte) {
-		if out, err := toJSON(text); err == nil && !json.Valid(out) {
+		if out, err := toJSON(text, 1<<20); err == nil && !json.Valid(out) {
 			t.Errorf("%q became %s", text, out)
 		}
 	})

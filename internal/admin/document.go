@@ -14,14 +14,14 @@ import (
 	"github.com/goccy/go-yaml/parser"
 )
 
-// toJSON writes a YAML document as JSON, with its keys in their order. Anchors
-// and merges are resolved; comments are lost.
-func toJSON(text []byte) ([]byte, error) {
+// toJSON writes a YAML document as JSON of at most some limit of bytes, with its
+// keys in their order. Anchors and merges are resolved; comments are lost.
+func toJSON(text []byte, limit int) ([]byte, error) {
 	file, err := parser.ParseBytes(text, 0)
 	if err != nil {
 		return nil, err
 	}
-	w := jsonWriter{anchors: map[string]ast.Node{}, targets: map[ast.Node]ast.Node{}}
+	w := jsonWriter{limit: limit, anchors: map[string]ast.Node{}, targets: map[ast.Node]ast.Node{}}
 	var root ast.Node
 	for _, doc := range file.Docs {
 		if doc.Body != nil {
@@ -47,6 +47,7 @@ func toJSON(text []byte) ([]byte, error) {
 // jsonWriter writes a parsed document.
 type jsonWriter struct {
 	out     []byte
+	limit   int
 	anchors map[string]ast.Node   // as of the node that is visited
 	targets map[ast.Node]ast.Node // what each alias stands for
 	depth   int
@@ -72,7 +73,7 @@ const (
 )
 
 func (w *jsonWriter) value(n ast.Node) error {
-	if w.depth++; w.depth > maxNesting || len(w.out) > maxJSON {
+	if w.depth++; w.depth > maxNesting || len(w.out) > w.limit {
 		return errors.New("it is nested too deeply, or too large")
 	}
 	defer func() { w.depth-- }()
