@@ -17,6 +17,7 @@ import (
 //
 //	drivers: h1 h2c      which drivers it runs over; all four when left out
 //	raw                  requests are sent as they stand, over HTTP/1.1 only
+//	length: any          whether a reply declares its length is not looked at
 //
 // The files are
 //
@@ -42,6 +43,7 @@ type Case struct {
 	Name    string
 	About   string
 	Raw     bool
+	AnyLen  bool
 	Drivers []Driver
 	Config  string
 	Steps   []Step
@@ -73,6 +75,8 @@ func ParseCase(name string, src []byte) (*Case, error) {
 				}
 				c.Drivers = append(c.Drivers, Drivers[i])
 			}
+		case line == "length: any":
+			c.AnyLen = true
 		case line == "raw":
 			c.Raw, c.Drivers = true, Drivers[:2]
 		default:
@@ -136,13 +140,20 @@ func originReply(text string) string {
 	head = strings.ReplaceAll(strings.TrimSuffix(head, "\n"), "\n", "\r\n")
 	lower := strings.ToLower(head)
 	switch {
+	case strings.HasPrefix(lower, "http/1.1 1") && body != "":
+		return head + "\r\n\r\n" + originReply(body)
 	case strings.Contains(lower, "\r\ntransfer-encoding:"):
-		return head + "\r\n\r\n" + strings.ReplaceAll(body, "\n", "\r\n") + "\r\n"
+		return head + "\r\n\r\n" + chunks(body)
 	case strings.Contains(lower, "\r\ncontent-length:"), strings.Contains(lower, "\r\nconnection: close"),
 		strings.HasPrefix(lower, "http/1.1 204"), strings.HasPrefix(lower, "http/1.1 304"), strings.HasPrefix(lower, "http/1.1 1"):
 		return head + "\r\n\r\n" + body
 	}
 	return head + "\r\nContent-Length: " + strconv.Itoa(len(body)) + "\r\n\r\n" + body
+}
+
+// chunks gives a chunked body its line ends, and its last one if need be.
+func chunks(body string) string {
+	return strings.ReplaceAll(strings.TrimRight(body, "\n"), "\n", "\r\n") + "\r\n\r\n"
 }
 
 // Message reads the request of s. from is where it is dialled from, "" for
@@ -187,7 +198,7 @@ func (s *Step) Bytes() []byte {
 	}
 	head = strings.ReplaceAll(head, "\n", "\r\n") + "\r\n\r\n"
 	if strings.Contains(strings.ToLower(head), "\r\ntransfer-encoding:") {
-		return []byte(head + strings.ReplaceAll(body, "\n", "\r\n") + "\r\n")
+		return []byte(head + chunks(body))
 	}
 	return []byte(head + strings.TrimSuffix(body, "\n"))
 }

@@ -72,10 +72,11 @@ func NewClient(d Driver, addr string, roots *x509.CertPool) *Client {
 		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
 			return dialer.DialContext(ctx, "tcp", addr)
 		},
-		TLSClientConfig:     &tls.Config{RootCAs: roots},
-		Protocols:           &protocols,
-		DisableCompression:  true,
-		MaxIdleConnsPerHost: 256,
+		TLSClientConfig:       &tls.Config{RootCAs: roots},
+		Protocols:             &protocols,
+		DisableCompression:    true,
+		MaxIdleConnsPerHost:   256,
+		ExpectContinueTimeout: 10 * time.Second,
 	}}
 }
 
