@@ -1,0 +1,12 @@
+module github.com/sluice-gateway/sluice/bench
+
+go 1.26.0
+
+require (
+	github.com/HdrHistogram/hdrhistogram-go v1.4.0
+	go.uber.org/goleak v1.3.0
+	golang.org/x/net v0.62.0
+	golang.org/x/sys v0.50.0
+)
+
+require golang.org/x/text v0.43.0 // indirect

@@ -1,0 +1,36 @@
+package gateways
+
+import (
+	"context"
+	"path/filepath"
+	"strings"
+)
+
+// sluice is the product of this repository, built from the tree.
+type sluice struct{ path string }
+
+func (g *sluice) Name() string { return "sluice" }
+
+func (g *sluice) Prepare(ctx context.Context, tools *Tools) (string, error) {
+	path, err := tools.Build(ctx, "sluice", tools.Root, "./cmd/sluice")
+	if err != nil {
+		return "", err
+	}
+	g.path = path
+	version, err := output(ctx, path, "version")
+	return strings.ReplaceAll(version, "\n", ", "), err
+}
+
+func (g *sluice) Lacks(*Setup) string { return "" }
+
+func (g *sluice) Write(s *Setup) (Command, error) {
+	conf, err := render(s, "sluice.yaml")
+	return Command{Path: g.path, Args: []string{"run", "-c", filepath.Base(conf)}, Metrics: s.Admin}, err
+}
+
+func (g *sluice) Notes() []string {
+	return []string{
+		"Besides X-Forwarded-*, Sluice sends Forwarded, Via, X-Request-Id and traceparent upstream and X-Request-Id to the client; the others do not.",
+		"Sluice runs with its default limits (timeouts, sizes, minimum body rate) and its metrics on.",
+	}
+}

@@ -1,0 +1,83 @@
+package report
+
+import (
+	"fmt"
+	"math"
+
+	"github.com/sluice-gateway/sluice/bench/internal/stats"
+)
+
+// Budget is one line of the design's performance budget.
+type Budget struct {
+	What     string
+	Scenario string
+	Conns    int
+	Must     float64
+	Aim      float64
+	Digits   int
+	Unit     string
+	// Measure gives the figure; without samples (N is 0) it was not measured.
+	Measure func(s *Scenario, base string) stats.Summary
+}
+
+// Budgets are what this bench can tell about. The rest are benchmarks and
+// allocation tests that stand beside the code.
+func Budgets() []Budget {
+	const name, conns = "forward", 64
+	return []Budget{
+		{"CPU per request over nginx's", name, conns, 1.35, 1.2, 2, "", ratio("nginx")},
+		{"CPU per request over Caddy's", name, conns, 0.25, 0.2, 2, "", ratio("caddy")},
+		{"heap allocations per request", name, conns, 2, 0, 2, "", func(s *Scenario, base string) stats.Summary {
+			g := s.gateway(base)
+			if g == nil || g.over(allocs).Min < 0 {
+				return stats.Summary{}
+			}
+			return g.over(allocs)
+		}},
+		{"added latency at half of saturation, p50", name, conns, 0.15, 0.1, 2, " ms", added(func(l Latency) float64 { return l.P50 })},
+		{"added latency at half of saturation, p99", name, conns, 1, 0.5, 2, " ms", added(func(l Latency) float64 { return l.P99 })},
+		{"added latency at half of saturation, p99.9", name, conns, 5, 2, 2, " ms", added(func(l Latency) float64 { return l.P999 })},
+	}
+}
+
+func allocs(c Closed) float64 { return c.Allocs }
+
+func ratio(rival string) func(*Scenario, string) stats.Summary {
+	return func(s *Scenario, base string) stats.Summary {
+		if s.gateway(base) == nil || s.gateway(rival) == nil {
+			return stats.Summary{}
+		}
+		return stats.Ratios(s.CPU[rival])
+	}
+}
+
+func added(quantile func(Latency) float64) func(*Scenario, string) stats.Summary {
+	return func(s *Scenario, base string) stats.Summary {
+		g := s.gateway(base)
+		if g == nil {
+			return stats.Summary{}
+		}
+		return g.at(func(o Open) float64 { return quantile(o.Latency) - quantile(o.Alone) })
+	}
+}
+
+// Verdict says whether the figure keeps to the budget, and by how much it does not.
+func (b Budget) Verdict(figure float64) string {
+	// What is shown is what is judged.
+	scale := math.Pow10(b.Digits)
+	figure = math.Round(figure*scale) / scale
+	switch {
+	case figure > b.Must:
+		return "**missed** by " + excess(figure, b.Must)
+	case figure > b.Aim:
+		return "met, aim missed by " + excess(figure, b.Aim)
+	}
+	return "met, aim too"
+}
+
+func excess(figure, limit float64) string {
+	if limit == 0 {
+		return fmt.Sprintf("%.2f", figure)
+	}
+	return fmt.Sprintf("%.0f %%", math.Ceil(100*(figure-limit)/limit-1e-9))
+}

@@ -1,0 +1,50 @@
+// Package stats sums up repeated measurements: the median, and the spread from
+// the least to the greatest. With seven rounds on a shared machine those say what
+// a mean and a deviation would hide.
+package stats
+
+import (
+	"math"
+	"slices"
+)
+
+// Summary is the middle and the ends of a list of measurements.
+type Summary struct {
+	N      int
+	Median float64
+	Min    float64
+	Max    float64
+}
+
+// Of sums up a list, which it does not change. Without any element everything is
+// NaN.
+func Of(values []float64) Summary {
+	if len(values) == 0 {
+		return Summary{Median: math.NaN(), Min: math.NaN(), Max: math.NaN()}
+	}
+	v := slices.Sorted(slices.Values(values))
+	mid := len(v) / 2
+	s := Summary{N: len(v), Median: v[mid], Min: v[0], Max: v[len(v)-1]}
+	if len(v)%2 == 0 {
+		s.Median = (v[mid-1] + v[mid]) / 2
+	}
+	return s
+}
+
+// Pair is two measurements made one right after the other.
+type Pair struct {
+	A float64 `json:"a"`
+	B float64 `json:"b"`
+}
+
+// Ratios sums up A over B, pair by pair, so that what disturbs both members of a
+// pair cancels out. Pairs without a positive B are left out.
+func Ratios(pairs []Pair) Summary {
+	var r []float64
+	for _, p := range pairs {
+		if p.B > 0 {
+			r = append(r, p.A/p.B)
+		}
+	}
+	return Of(r)
+}

@@ -1,0 +1,121 @@
+//go:build linux
+
+package trial
+
+import (
+	"fmt"
+	"math/rand/v2"
+	"strings"
+)
+
+// Scenario is a kind of load.
+type Scenario struct {
+	Name  string
+	About string
+	Conns []int // measured with each; the first is the usual one
+
+	Streams int  // HTTP/2, so many streams on each connection
+	TLS     bool //
+	Answer  bool // the gateway answers by itself
+	Upload  bool // POST bodies of uploadSize to the sink
+	Large   bool // 16 KiB responses
+	Many    bool // 10,000 routes
+	// Budgeted scenarios have their latency measured in every round, the others in
+	// the first three.
+	Budgeted bool
+}
+
+// Scenarios are all of them, in the order of the report.
+func Scenarios() []Scenario {
+	return []Scenario{
+		{
+			Name: "forward", Conns: []int{64, 1, 256}, Budgeted: true,
+			About: "GET /users/{id}, 1.1 KB of JSON from the origin, HTTP/1.1 with keep-alive on both sides.",
+		},
+		{
+			Name: "respond", Conns: []int{64}, Answer: true,
+			About: "The gateway answers the same 1.1 KB by itself, without an origin. What is added to latency is over the origin's answer to the same request.",
+		},
+		{
+			Name: "forward-16KiB", Conns: []int{64}, Large: true,
+			About: "GET of 16 KiB from the origin.",
+		},
+		{
+			Name: "upload-1MiB", Conns: []int{64}, Upload: true,
+			About: "POST of 1 MiB to a sink that reads it all, checks the length and then answers. Bodies are streamed.",
+		},
+		{
+			Name: "10k-routes", Conns: []int{64}, Many: true,
+			About: "As forward, with 10,000 routes (/svcN/resM/{id}, 100 by 100), requests spread evenly over all of them.",
+		},
+		{
+			Name: "tls-forward", Conns: []int{64}, TLS: true,
+			About: "As forward, with TLS 1.3 (AES-128-GCM, P-256) to the client, on connections that stay open. The origin is plain, alone too.",
+		},
+		{
+			Name: "h2-forward", Conns: []int{16}, Streams: 4, TLS: true,
+			About: "As forward, with HTTP/2 over TLS to the client: 64 requests under way. The origin speaks plain HTTP/1.1, alone too.",
+		},
+	}
+}
+
+const (
+	host       = "bench.example"
+	usersRoute = "/users/"
+	filesRoute = "/files/"
+	sinkRoute  = "/upload/"
+
+	services  = 100
+	resources = 100
+)
+
+// routes are the path prefixes that a gateway serves.
+func (s *Scenario) routes() []string {
+	switch {
+	case s.Large:
+		return []string{filesRoute}
+	case s.Upload:
+		return []string{sinkRoute}
+	case s.Many:
+		var all []string
+		for i := range services {
+			for j := range resources {
+				all = append(all, fmt.Sprintf("/svc%d/res%d/", i, j))
+			}
+		}
+		return all
+	}
+	return []string{usersRoute}
+}
+
+// paths are what is asked for, in turn. Those of many routes are shuffled, the
+// same way in every run.
+func (s *Scenario) paths() []string {
+	routes := s.routes()
+	n := len(routes)
+	if n == 1 {
+		n = 512
+	}
+	all := make([]string, n)
+	for i := range all {
+		all[i] = fmt.Sprintf("%s%d", routes[i%len(routes)], 1000+i)
+	}
+	random := rand.New(rand.NewPCG(1, 2))
+	random.Shuffle(n, func(i, j int) { all[i], all[j] = all[j], all[i] })
+	return all
+}
+
+// answer is a JSON document of exactly n bytes. It can stand between single
+// quotes in any of the products' configurations.
+func answer(n int) string {
+	const begin, end = `{"id":1042,"name":"Ada Lovelace","email":"ada@example.com","roles":["reader","writer"],"bio":"`, `"}`
+	const text = "She wrote the first program for a machine that was never built. "
+	fill := n - len(begin) - len(end)
+	return begin + strings.Repeat(text, fill/len(text)+1)[:fill] + end
+}
+
+const (
+	usualAnswer = 1100
+	largeAnswer = 16 << 10
+	uploadSize  = 1 << 20
+)
