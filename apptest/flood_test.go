@@ -82,10 +82,12 @@ func h2Field(i int) []byte {
 // TestHTTP2Floods bounds what one connection can cost: memory, requests to the
 // origin, and other clients' patience.
 func TestHTTP2Floods(t *testing.T) {
+	t.Parallel()
 	const frames = 100_000
-	e := newEcho(t)
 	for name, flood := range floods {
 		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			e := newEcho(t)
 			g := start(t, setup{
 				config: `
 listeners: [{name: plain, address: "@PLAIN@"}]
@@ -152,11 +154,19 @@ func attackH2(c net.Conn, flood func(*http2.Framer, int) error, frames int, deaf
 	}
 	for ; sent < frames; sent++ {
 		if err := flood(f, sent); err != nil {
+			_ = c.Close()
+			if !deaf {
+				<-ended
+			}
 			return sent, !errors.Is(err, os.ErrDeadlineExceeded)
 		}
 	}
 	if deaf {
 		return sent, false
+	}
+	// Longer than any timeout of the gateway's.
+	if err := c.SetDeadline(time.Now().Add(6 * time.Second)); err != nil {
+		return sent, true
 	}
 	err := <-ended
 	return sent, !errors.Is(err, os.ErrDeadlineExceeded)

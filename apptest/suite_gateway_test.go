@@ -33,10 +33,13 @@ var errorRows = []row{
 		}
 	}},
 	{"bad paths are 400", func(s *side) {
-		for _, target := range []string{
-			"/p/a%2Fb", "/p/a%2fb", "/p/a%5Cb", "/p/a%5cb", "/p/%00", "/p/%zz", "/p/%4", "/p/a%", "/p/a;b", "/p/a;jsessionid=1/b", `/p/a\b`,
-			"/p/%2e%2e%2fq", "/p/a%2F..%2Fb",
-		} {
+		bad := []string{"/p/a%2Fb", "/p/a%2fb", "/p/a%5Cb", "/p/a%5cb", "/p/%00", "/p/a;b", "/p/a;jsessionid=1/b", `/p/a\b`, "/p/%2e%2e%2fq", "/p/a%2F..%2Fb"}
+		if !s.d.H2 {
+			// They make an HTTP/2 request malformed (RFC 9113 §8.1.1): its stream is
+			// reset, and net/http's client tries again until its time is over.
+			bad = append(bad, "/p/%zz", "/p/%4", "/p/a%")
+		}
+		for _, target := range bad {
 			r, err := s.try(gatetest.Message{Target: target})
 			if err != nil {
 				s.t.Errorf("%s: %v", target, err)
@@ -173,7 +176,7 @@ var headerRows = []row{
 		if again := s.get("/m").Header.Get("X-Request-Id"); again == id {
 			s.t.Error("two requests with one id")
 		}
-		for _, target := range []string{"/teapot", "/only", "/dead", "/status/500"} {
+		for _, target := range []string{"/teapot", "/a%2Fb", "/dead", "/status/500"} {
 			if id := s.get(target).Header.Get("X-Request-Id"); !uuidv7.MatchString(id) {
 				s.t.Errorf("%s: request id %q", target, id)
 			}

@@ -68,6 +68,11 @@ apis:
     base_path: /v2
     strip_base_path: false
     routes: [{name: v2-all, path: "/{rest...}", upstream: echo}]
+  - name: strict
+    hosts: [strict.test]
+    routes:
+      - {name: only, methods: [PUT, DELETE], path: /only, upstream: echo}
+      - {name: only-get, methods: [GET], path: /only-get, upstream: teapot}
   - name: secured
     hosts: [secure.example.com]
     listeners: [secure]
@@ -76,8 +81,6 @@ apis:
     hosts: [a.test]
     routes:
       - {name: all, path: "/{rest...}", upstream: echo}
-      - {name: only, methods: [PUT, DELETE], path: /only, upstream: echo}
-      - {name: only-get, methods: [GET], path: /only-get, upstream: echo}
       - {name: when, path: /when, when: {headers: {X-Version: "2"}, query: {beta: "1"}}, upstream: teapot}
       - {name: semicolon, path: "/params/{rest...}", path_parameters: keep, upstream: echo}
       - {name: slash, path: "/slash/{rest...}", encoded_slash: keep, upstream: echo}
@@ -169,6 +172,7 @@ func (s *suite) side(t *testing.T, d gatetest.Driver) *side {
 		addr = s.gw.addr("SECURE")
 	}
 	c := gatetest.NewClient(d, addr, s.ca.Pool)
+	c.TLSClientConfig.ServerName = "a.test" // whatever the Host
 	t.Cleanup(c.CloseIdleConnections)
 	return &side{suite: s, t: t, d: d, Client: c}
 }
