@@ -149,17 +149,16 @@ func (k *call) takeBody() *fault {
 		}
 		k.hand = append(k.hand, piece...)
 	}
+	held := int64(len(k.hand) + len(k.rest))
+	k.whole = err == io.EOF // not errors.Is: an *exchange.Error may have io.EOF as its cause
 	switch {
-	case err == io.EOF: // not errors.Is: an *exchange.Error may have io.EOF as its cause
-		k.whole = true
-		if n := len(k.hand) + len(k.rest); n > 0 && k.framing.Kind == http1.NoBody {
-			k.framing.Kind = http1.ByLength
-		}
-		k.framing.Length = int64(len(k.hand) + len(k.rest))
-	case err != nil:
+	case err != nil && !k.whole:
 		return fromClient(err)
-	case k.framing.Kind == http1.NoBody:
+	case k.framing.Kind == http1.Chunked:
+	case held > k.framing.Length:
 		return &fault{err: exchange.AsError(errLong)}
+	case k.whole && held < k.framing.Length:
+		return &fault{err: exchange.AsError(errShort)}
 	}
 	return nil
 }

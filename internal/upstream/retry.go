@@ -157,7 +157,8 @@ type budget struct {
 
 	mu       sync.Mutex
 	at       time.Time
-	requests uint64
+	requests uint64  // without retries, up to then
+	taken    uint64  // retries, ever
 	saved    float64 // from requests
 	floor    float64 // from time
 }
@@ -168,11 +169,13 @@ const (
 	floorRate   = 1.0 // and how many more every second
 )
 
-// take takes one retry, if there is one. requests is how many there have been ever.
+// take takes one retry, if there is one. requests is how many there have been ever,
+// retries too.
 func (b *budget) take(now time.Time, requests uint64) bool {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	passed := max(now.Sub(b.at), 0)
+	requests -= min(requests, b.taken)
 	fresh := float64(requests - min(requests, b.requests))
 	if passed > spendWithin {
 		fresh *= spendWithin.Seconds() / passed.Seconds()
@@ -188,5 +191,6 @@ func (b *budget) take(now time.Time, requests uint64) bool {
 	default:
 		return false
 	}
+	b.taken++
 	return true
 }
