@@ -48,6 +48,7 @@ var external = map[string][]string{
 	"internal/telemetry": {"github.com/prometheus"},
 	"internal/sock":      {"golang.org/x/sys"},
 	"internal/demo":      {"github.com/coder/websocket"},
+	"internal/admin":     {"golang.org/x/net/netutil"},
 	"internal/server":    {"github.com/fsnotify/fsnotify", "golang.org/x/sys", "golang.org/x/net"},
 	"cmd/sluice":         {"github.com/spf13/cobra", "github.com/fsnotify/fsnotify"},
 }

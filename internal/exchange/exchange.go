@@ -188,6 +188,7 @@ type Exchange struct {
 	ID      []byte     // request id
 	Trace   Trace
 	Route   *Route
+	RouteID int // the gateway's own number for Route
 	Params  []Param
 	// Deadline is when the response head must be there; zero: none.
 	Deadline time.Time
@@ -239,6 +240,7 @@ func (x *Exchange) Reset() {
 	x.Start, x.Deadline = time.Time{}, time.Time{}
 	x.Client, x.Trusted, x.ID, x.Reply = netip.Addr{}, false, nil, false
 	x.Trace, x.Usage = Trace{}, Usage{}
+	x.RouteID = 0
 	clear(x.Params)
 	x.Params = x.Params[:0]
 	x.BytesIn, x.BytesOut, x.Elapsed, x.ClientWait = 0, 0, 0, 0

@@ -113,172 +113,33 @@ var headerNames = [known][]byte{
 // write to them.
 func (id HeaderID) Name() []byte { return headerNames[id] }
 
-// Lookup returns the ID of a field name in any case.
+// Lookup returns the ID of a field name in any case. A multiplicative hash of
+// four bytes gives the only name that it can be, which is then compared.
 func Lookup(name []byte) HeaderID {
-	switch len(name) {
-	case 2:
-		switch name[0] | 0x20 {
-		case 't':
-			return match(name, TE)
-		}
-	case 3:
-		switch name[0] | 0x20 {
-		case 'a':
-			return match(name, Age)
-		case 'v':
-			return match(name, Via)
-		}
-	case 4:
-		switch name[0] | 0x20 {
-		case 'd':
-			return match(name, Date)
-		case 'e':
-			return match(name, ETag)
-		case 'h':
-			return match(name, Host)
-		case 'v':
-			return match(name, Vary)
-		}
-	case 5:
-		switch name[0] | 0x20 {
-		case 'r':
-			return match(name, Range)
-		}
-	case 6:
-		switch name[0] | 0x20 {
-		case 'c':
-			return match(name, Cookie)
-		case 'e':
-			return match(name, Expect)
-		case 'o':
-			return match(name, Origin)
-		case 's':
-			return match(name, Server)
-		}
-	case 7:
-		switch name[0] | 0x20 {
-		case 'a':
-			return match(name, AltSvc)
-		case 'e':
-			return match(name, Expires)
-		case 't':
-			return match(name, Trailer)
-		case 'u':
-			return match(name, Upgrade)
-		}
-	case 8:
-		switch name[0] | 0x20 {
-		case 'i':
-			return match(name, IfMatch)
-		case 'l':
-			return match(name, Location)
-		}
-	case 9:
-		switch name[0] | 0x20 {
-		case 'f':
-			return match(name, Forwarded)
-		case 'x':
-			if id := match(name, XAPIKey); id != Other {
-				return id
-			}
-			if id := match(name, XRealIP); id != Other {
-				return id
-			}
-		}
-	case 10:
-		switch name[0] | 0x20 {
-		case 'c':
-			return match(name, Connection)
-		case 'k':
-			return match(name, KeepAlive)
-		case 's':
-			return match(name, SetCookie)
-		case 't':
-			return match(name, Tracestate)
-		case 'u':
-			return match(name, UserAgent)
-		}
-	case 11:
-		switch name[0] | 0x20 {
-		case 'c':
-			return match(name, ClientCert)
-		case 'r':
-			return match(name, RetryAfter)
-		case 't':
-			return match(name, Traceparent)
-		}
-	case 12:
-		switch name[0] | 0x20 {
-		case 'c':
-			return match(name, ContentType)
-		case 'x':
-			return match(name, XRequestID)
-		}
-	case 13:
-		switch name[0] | 0x20 {
-		case 'a':
-			return match(name, Authorization)
-		case 'c':
-			return match(name, CacheControl)
-		case 'i':
-			return match(name, IfNoneMatch)
-		case 'l':
-			return match(name, LastModified)
-		}
-	case 14:
-		switch name[0] | 0x20 {
-		case 'c':
-			return match(name, ContentLength)
-		}
-	case 15:
-		switch name[0] | 0x20 {
-		case 'a':
-			return match(name, AcceptEncoding)
-		case 'x':
-			return match(name, XForwardedFor)
-		}
-	case 16:
-		switch name[0] | 0x20 {
-		case 'c':
-			return match(name, ContentEncoding)
-		case 'p':
-			return match(name, ProxyConnection)
-		case 'x':
-			if id := match(name, XForwardedHost); id != Other {
-				return id
-			}
-			if id := match(name, XForwardedPort); id != Other {
-				return id
-			}
-		}
-	case 17:
-		switch name[0] | 0x20 {
-		case 'i':
-			return match(name, IfModifiedSince)
-		case 't':
-			return match(name, TransferEncoding)
-		case 'x':
-			return match(name, XForwardedProto)
-		}
-	case 18:
-		switch name[0] | 0x20 {
-		case 'p':
-			return match(name, ProxyAuthenticate)
-		case 'x':
-			return match(name, XForwardedPrefix)
-		}
-	case 19:
-		switch name[0] | 0x20 {
-		case 'p':
-			return match(name, ProxyAuthorization)
-		}
+	if len(name) < 2 {
+		return Other
 	}
-	return Other
-}
-
-func match(name []byte, id HeaderID) HeaderID {
-	if EqualFold(name, headerNames[id]) {
+	id := hashedNames[nameHash(name)]
+	if id != Other && EqualFold(name, headerNames[id]) {
 		return id
 	}
 	return Other
 }
+
+// nameHash mixes the first, the middle and the last letter but one with the
+// length. nameFactor was searched for so that no two known names fall on the
+// same place; a test holds it to that.
+func nameHash(name []byte) uint8 {
+	n := len(name)
+	word := uint32(name[0]|0x20) | uint32(name[n/2]|0x20)<<8 | uint32(name[n-2]|0x20)<<16 | uint32(n)<<24
+	return uint8(word * nameFactor >> 24)
+}
+
+const nameFactor = 0x3f2bb31f
+
+var hashedNames = func() (t [256]HeaderID) {
+	for id := Other + 1; id < known; id++ {
+		t[nameHash(headerNames[id])] = id
+	}
+	return t
+}()

@@ -31,6 +31,7 @@ apis:
       - {name: put, methods: [PUT], path: "/users/{id}", upstream: hello, max_body_size: 2KiB, timeout: 1s}
       - {name: rewritten, path: "/old/{id}/{rest...}", upstream: hello, request: {path: "/new/{rest}/{params.id}"}}
       - {name: mixed, path: "/mixed/a{x}/{y}", upstream: hello, request: {path: "/m/{x}/{y}"}}
+      - {name: root, path: /, upstream: hello}
       - {name: slashes, path: "/files/{name}", upstream: hello, encoded_slash: keep}
       - {name: denied, path: /denied, upstream: hello, ip: {deny: [192.0.2.0/24]}}
       - {name: shadowed, path: /shadowed, upstream: hello, ip: {allow: [198.51.100.0/24], mode: shadow}}
@@ -116,6 +117,9 @@ func TestRequestsReachTheirRoutes(t *testing.T) {
 		{"GET http://other.example.com/v1/users/7", "", 404, "", ""},
 		{"GET http://api.example.com/v1/old/a%20b/c/d", "", 200, "rewritten", "/new/c/d/a%20b"},
 		{"GET http://api.example.com/v1/old/a", "", 200, "rewritten", "/new/a"},
+		{"GET http://api.example.com/v1", "", 200, "root", "/"},
+		{"GET http://api.example.com/v1/", "", 200, "root", "/"},
+		{"GET http://api.example.com/v12", "", 404, "", ""},
 		{"GET http://api.example.com/v1/mixed/a../b", "", 400, "mixed", ""},
 		{"GET http://api.example.com/v1/mixed/ab/b", "", 200, "mixed", "/m/b/b"},
 		{"GET http://api.example.com/v1/files/a%2Fb", "", 200, "slashes", "/files/a%2Fb"},

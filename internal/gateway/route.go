@@ -114,24 +114,35 @@ func place(f *config.File) []placed {
 	return all
 }
 
-// pattern is what the router matches: the whole canonical path.
+// pattern is what the router matches, the whole canonical path, and how much of
+// it is the base path that the upstream does not get.
 func (p placed) pattern() (pattern string, strip int) {
-	if p.api == nil || p.api.BasePath == "" || p.api.BasePath == "/" {
-		return p.route.Path, 0
-	}
-	base := strings.TrimSuffix(p.api.BasePath, "/")
+	base := p.base()
 	strip = len(base)
-	if p.api.StripBasePath != nil && !*p.api.StripBasePath {
+	if p.api != nil && p.api.StripBasePath != nil && !*p.api.StripBasePath {
 		strip = 0
 	}
-	if p.route.Path == "/" {
+	if p.route.Path == "/" && base != "" {
 		return base, strip
 	}
 	return base + p.route.Path, strip
 }
 
-// rule is the route as the router takes it.
-func (p placed) rule(id int) router.Route {
+// base is the base path as canonical paths have it, without a slash at its end.
+func (p placed) base() string {
+	if p.api == nil {
+		return ""
+	}
+	base := strings.TrimSuffix(p.api.BasePath, "/")
+	if canonical, err := router.CanonicalPattern(base); err == nil {
+		return canonical
+	}
+	return base // the router will say what is wrong with it
+}
+
+// rules are the route as the router takes it. The root of an api is both its
+// base path and its base path with a slash.
+func (p placed) rules(id int) []router.Route {
 	pattern, _ := p.pattern()
 	r := router.Route{ID: id, Pattern: pattern, Methods: p.route.Methods}
 	if p.api != nil {
@@ -140,5 +151,10 @@ func (p placed) rule(id int) router.Route {
 	if p.route.When != nil {
 		r.Headers, r.Query = p.route.When.Headers, p.route.When.Query
 	}
-	return r
+	if p.route.Path != "/" || pattern == "/" {
+		return []router.Route{r}
+	}
+	withSlash := r
+	withSlash.Pattern += "/"
+	return []router.Route{r, withSlash}
 }

@@ -125,9 +125,9 @@ func upstreamKey(name string, c *config.Upstream, dir string) (string, error) {
 
 // routeTable builds the router and reports patterns that are wrong or clash.
 func (b *builder) routeTable(all []placed) {
-	rules := make([]router.Route, len(all))
+	rules := make([]router.Route, 0, len(all))
 	for i, p := range all {
-		rules[i] = p.rule(i)
+		rules = append(rules, p.rules(i)...)
 	}
 	table, conflicts := router.New(rules)
 	for _, c := range conflicts {
