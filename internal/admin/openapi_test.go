@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"maps"
 	"net/http"
+	"os"
 	"reflect"
 	"slices"
 	"strconv"
@@ -215,7 +216,16 @@ func TestSchemasAreTheTypes(t *testing.T) {
 			t.Errorf("%s: always there are %q, documented %q", name, required, documented)
 		}
 	}
+	manual, err := os.ReadFile("../../docs/operations.md")
+	if err != nil {
+		t.Fatal(err)
+	}
 	codes := d.Components.Schemas["Problem"].Properties["code"].Enum
+	for _, code := range codes {
+		if !strings.Contains(string(manual), `<a id="`+code+`"></a>`) {
+			t.Errorf("the manual has no place for %s, which problems of this code lead to", code)
+		}
+	}
 	for _, p := range []*problem{badRequest(""), forbidden(""), notFound(), notAllowed(""), tooLarge(""), notReady(), stale(""), invalid(nil), internal("")} {
 		if !slices.Contains(codes, p.Code) {
 			t.Errorf("the code %s is not documented", p.Code)

@@ -160,7 +160,7 @@ func (l *errorLog) write(f failure, told uint64) uint64 {
 	attrs := make([]slog.Attr, 0, 16)
 	attrs = append(attrs, slog.String("id", f.id), slog.String("client", f.client), slog.String("method", f.method),
 		slog.String("host", f.host), slog.String("path", f.path), slog.Int("status", f.status),
-		slog.Duration("took", f.took), slog.String("cause", f.cause))
+		slog.Float64("duration_ms", float64(f.took.Microseconds())/1e3), slog.String("cause", f.cause))
 	for _, a := range []slog.Attr{
 		slog.String("code", f.code), slog.String("api", f.api), slog.String("route", f.route),
 		slog.String("upstream", f.upstream), slog.String("target", f.target),

@@ -53,7 +53,7 @@ func TestAFailureIsLoggedWithItsCause(t *testing.T) {
 	closeNow(t, tel)
 	_, got, _ := strings.Cut(out.String(), `"level"`)
 	const want = `:"WARN","msg":"exchange failed","id":"0199b3b6-7c2a-7d4e-8f00-0123456789ab","client":"203.0.113.9","method":"GET",` +
-		`"host":"api.example.com","path":"/v1/users/42","status":502,"took":2345000,` +
+		`"host":"api.example.com","path":"/v1/users/42","status":502,"duration_ms":2.345,` +
 		`"cause":"upstream_unavailable: No connection.: dial: refused\nlevel=ERROR","code":"upstream_unavailable",` +
 		`"api":"public","route":"get-user","upstream":"users","target":"http://127.0.0.1:9001"}` + "\n"
 	if got != want {

@@ -251,16 +251,19 @@ func (r *Route) collect(ch chan<- prometheus.Metric) {
 	}
 }
 
+// collect exposes every verdict from the start, so that the first refusal is an
+// increase and not a new series.
 func (f *Filter) collect(ch chan<- prometheus.Metric) {
 	c := f.c.Load()
-	if c == nil {
-		return
-	}
 	for v, name := range verdictNames {
-		if n := c.sum(histogramCells + v); n > 0 {
-			ch <- prometheus.MustNewConstMetric(verdictDesc, prometheus.CounterValue, float64(n),
-				f.key.api, f.key.route, f.key.filter, name)
+		n := uint64(0)
+		if c != nil {
+			n = c.sum(histogramCells + v)
 		}
+		ch <- prometheus.MustNewConstMetric(verdictDesc, prometheus.CounterValue, float64(n),
+			f.key.api, f.key.route, f.key.filter, name)
 	}
-	sendHistogram(ch, filterTimeDesc, &Histogram{c: c}, f.key.api, f.key.route, f.key.filter)
+	if c != nil {
+		sendHistogram(ch, filterTimeDesc, &Histogram{c: c}, f.key.api, f.key.route, f.key.filter)
+	}
 }

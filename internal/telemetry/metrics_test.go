@@ -135,8 +135,9 @@ func TestReleasedSeriesLeaveNothingBehind(t *testing.T) {
 
 func TestFilterCountsVerdictsAndTime(t *testing.T) {
 	tel := start(t, Options{})
-	f := tel.Filter("a", "r", "ip")
+	f, unused := tel.Filter("a", "r", "ip"), tel.Filter("a", "r", "cors")
 	defer f.Release()
+	defer unused.Release()
 	for v := range verdicts {
 		for range v + 1 {
 			f.Count(uint32(v), v)
@@ -148,6 +149,11 @@ func TestFilterCountsVerdictsAndTime(t *testing.T) {
 	none.Count(1, Allowed)
 	none.Time(1, time.Second)
 	expect(t, scrape(t, tel, "sluice_filter_verdicts_total"),
+		`sluice_filter_verdicts_total{api="a",filter="cors",route="r",verdict="allow"} 0`,
+		`sluice_filter_verdicts_total{api="a",filter="cors",route="r",verdict="answer"} 0`,
+		`sluice_filter_verdicts_total{api="a",filter="cors",route="r",verdict="error"} 0`,
+		`sluice_filter_verdicts_total{api="a",filter="cors",route="r",verdict="refuse"} 0`,
+		`sluice_filter_verdicts_total{api="a",filter="cors",route="r",verdict="would_refuse"} 0`,
 		`sluice_filter_verdicts_total{api="a",filter="ip",route="r",verdict="allow"} 1`,
 		`sluice_filter_verdicts_total{api="a",filter="ip",route="r",verdict="answer"} 4`,
 		`sluice_filter_verdicts_total{api="a",filter="ip",route="r",verdict="error"} 5`,
