@@ -175,9 +175,10 @@ func (c *conn) begin(n int) {
 		c.forgetDeadline()
 	}
 	switch {
+	case direct || n < firstBuffer: // that was all
 	case c.tls != nil:
 		c.takeBuffered()
-	case !direct && n == firstBuffer && !c.sock.Quiet():
+	case !c.sock.Quiet():
 		n, _ := c.sock.Receive(c) // there is something; an error shows again at the next read
 		c.slot.in.w += n
 	}

@@ -7,3 +7,9 @@ import "time"
 func NewTimed(h Handler, o Options, tick, quiet, grace time.Duration) *Server {
 	return newServer(h, o, timing{tick: tick, quiet: quiet, grace: grace})
 }
+
+// Bind and RefuseNew are what a listener begins and ends with.
+var (
+	Bind      = bind
+	RefuseNew = refuseNew
+)

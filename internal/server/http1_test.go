@@ -247,8 +247,14 @@ func TestTheDriverOwnsConnectionFields(t *testing.T) {
 		x.Answer(200, "", []byte("ok"))
 		h := &x.Response.Header
 		for _, f := range [][2]string{
-			{"Connection", "upgrade"}, {"Keep-Alive", "timeout=5"}, {"Transfer-Encoding", "gzip"}, {"Content-Length", "99"},
-			{"Upgrade", "h2c"}, {"X-Good", "yes"}, {"X-Bad", "a\r\nInjected: 1"}, {"Server", "origin"},
+			{"Connection", "upgrade"},
+			{"Keep-Alive", "timeout=5"},
+			{"Transfer-Encoding", "gzip"},
+			{"Content-Length", "99"},
+			{"Upgrade", "h2c"},
+			{"X-Good", "yes"},
+			{"X-Bad", "a\r\nInjected: 1"},
+			{"Server", "origin"},
 		} {
 			h.Add([]byte(f[0]), []byte(f[1]))
 		}

@@ -75,6 +75,7 @@ func bind(address string) (*net.TCPListener, error) {
 	// The options are set once on the socket, whose connections inherit them,
 	// instead of four calls for each connection.
 	lc := net.ListenConfig{KeepAlive: -1, Control: inheritOptions}
+	lc.SetMultipathTCP(false) // such sockets take no filter (see refuseNew)
 	l, err := lc.Listen(context.Background(), "tcp", address)
 	if err != nil {
 		return nil, err

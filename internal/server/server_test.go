@@ -4,7 +4,6 @@ import (
 	"bufio"
 	"bytes"
 	"context"
-	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -159,8 +158,20 @@ func dial(t testing.TB, addr string) *client {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { c.Close() })
+	return wrap(t, c)
+}
+
+func wrap(t testing.TB, c net.Conn) *client {
 	_ = c.SetDeadline(time.Now().Add(patience))
 	return &client{t, c, bufio.NewReader(c)}
+}
+
+func prefixes(all ...string) []netip.Prefix {
+	var p []netip.Prefix
+	for _, s := range all {
+		p = append(p, netip.MustParsePrefix(s))
+	}
+	return p
 }
 
 func (c *client) send(s string) {
@@ -327,8 +338,4 @@ func echo(x *exchange.Exchange) {
 	x.Answer(200, "text/plain", b)
 }
 
-var (
-	_ server.Handler = (*fake)(nil)
-	_                = netip.Addr{}
-	_                = errors.New
-)
+var _ server.Handler = (*fake)(nil)

@@ -24,8 +24,9 @@ type stream struct {
 	watch watch
 	place place
 
-	mu         sync.Mutex // guards began
+	mu         sync.Mutex // guards began and informed
 	began      bool       // the response has
+	informed   bool       // by an interim response
 	apologised bool       // with one of the driver's own
 	written    int64
 	waited     time.Duration
@@ -59,7 +60,7 @@ func (h *h2server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 func (t *stream) serve(c *conn, w http.ResponseWriter, r *http.Request) error {
 	x := &t.x
 	t.conn, t.w, t.r = c, w, r
-	t.began, t.apologised, t.written, t.waited = false, false, 0, 0
+	t.began, t.informed, t.apologised, t.written, t.waited = false, false, false, 0, 0
 	x.Conn, x.Driver, x.Start = &c.info, t, time.Now()
 	t.watch.reset(c)
 	t.body.begin(t)
@@ -240,7 +241,20 @@ func (t *stream) Interim(status int, h *exchange.Header) error {
 	}
 	t.w.WriteHeader(status)
 	clear(to)
+	t.informed = true
 	return nil
+}
+
+// goOn tells a client that may wait for it to send the body. net/http does so by
+// itself, but not behind another interim response; and since it does not say
+// whether the client has asked, every client is told then, which those that have
+// not asked take no notice of (RFC 9110 §15.2).
+func (t *stream) goOn() {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.informed && !t.began {
+		t.w.WriteHeader(http.StatusContinue)
+	}
 }
 
 // addFields copies what goes to the client on HTTP/2, which has no

@@ -46,6 +46,7 @@ func (b *streamBody) Next() ([]byte, error) {
 	}
 	if b.lent == nil {
 		b.lent = b.room(q.ContentLength)
+		t.goOn()
 	}
 	if d := t.x.Deadline; !d.IsZero() && !b.answered.Load() {
 		t.watch.by.Store(d.UnixNano())
@@ -106,7 +107,8 @@ func (b *streamBody) trailer() error {
 			room += len(name) + len(v) + 4
 		}
 	}
-	text := append(t.x.Scratch(room)[:0], "0\r\n"...)
+	// Not scratch memory: the exchange's own goroutine may be taking from it.
+	text := append(make([]byte, 0, room), "0\r\n"...)
 	for name, values := range t.r.Trailer {
 		for _, v := range values {
 			text = append(append(text, name...), ": "...)
