@@ -314,7 +314,8 @@ func (d *Decoder) readTrailer(b []byte) (int, error) {
 
 // headOnly are fields that a trailer may not set, beside the hop-by-hop ones.
 var headOnly = [256]bool{
-	exchange.Host: true, exchange.Authorization: true, exchange.Cookie: true, exchange.SetCookie: true,
+	exchange.Trailer: true,
+	exchange.Host:    true, exchange.Authorization: true, exchange.Cookie: true, exchange.SetCookie: true,
 	exchange.CacheControl: true, exchange.Age: true, exchange.Expires: true, exchange.Date: true, exchange.Location: true,
 	exchange.RetryAfter: true, exchange.Vary: true, exchange.Range: true, exchange.ContentType: true,
 	exchange.ContentEncoding: true, exchange.IfMatch: true, exchange.IfNoneMatch: true, exchange.IfModifiedSince: true,

@@ -42,29 +42,37 @@ func TestNextYieldsPiecesAsTheyArrive(t *testing.T) {
 	}{
 		{"no body", http1.Framing{}, []string{"", "abc"}, []step{{"", 0, io.EOF}, {"", 0, io.EOF}}},
 		{
-			"a length in one piece", length(3), []string{"abcdef", "def"},
+			"a length in one piece", length(3),
+			[]string{"abcdef", "def"},
 			[]step{{"abc", 3, io.EOF}, {"", 0, io.EOF}},
 		},
 		{
-			"a length in three pieces", length(5), []string{"ab", "", "cd", "ef"},
+			"a length in three pieces", length(5),
+			[]string{"ab", "", "cd", "ef"},
 			[]step{{"ab", 2, nil}, {"", 0, http1.ErrIncomplete}, {"cd", 2, nil}, {"e", 1, io.EOF}},
 		},
 		{"a length of zero", length(0), []string{"", "abc"}, []step{{"", 0, io.EOF}, {"", 0, io.EOF}}},
 		{
-			"until close", http1.Framing{Kind: http1.UntilClose}, []string{"ab", "", "c"},
+			"until close",
+			http1.Framing{Kind: http1.UntilClose},
+			[]string{"ab", "", "c"},
 			[]step{{"ab", 2, nil}, {"", 0, http1.ErrIncomplete}, {"c", 1, nil}},
 		},
 		{
-			"an upgraded connection", http1.Framing{Kind: http1.Upgraded}, []string{"ab", ""},
+			"an upgraded connection",
+			http1.Framing{Kind: http1.Upgraded},
+			[]string{"ab", ""},
 			[]step{{"ab", 2, nil}, {"", 0, http1.ErrIncomplete}},
 		},
 		{"chunks at once", chunked, []string{"3\r\nabc\r\n0\r\n\r\nGET"}, []step{{"abc", 13, io.EOF}}},
 		{
-			"two chunks", chunked, []string{"3\r\nabc\r\n2\r\nde\r\n0\r\n\r\n", "de\r\n0\r\n\r\n"},
+			"two chunks", chunked,
+			[]string{"3\r\nabc\r\n2\r\nde\r\n0\r\n\r\n", "de\r\n0\r\n\r\n"},
 			[]step{{"abc", 11, nil}, {"de", 9, io.EOF}},
 		},
 		{
-			"a chunk in pieces", chunked, []string{"4", "4\r", "4\r\n", "ab", "cd\r", "\r\n", "0\r\n\r", "\r\n"},
+			"a chunk in pieces", chunked,
+			[]string{"4", "4\r", "4\r\n", "ab", "cd\r", "\r\n", "0\r\n\r", "\r\n"},
 			[]step{
 				{"", 0, http1.ErrIncomplete},
 				{"", 0, http1.ErrIncomplete},
@@ -77,7 +85,8 @@ func TestNextYieldsPiecesAsTheyArrive(t *testing.T) {
 			},
 		},
 		{
-			"the end arrives later", chunked, []string{"2\r\nab\r\n0\r\n", "\r\n"},
+			"the end arrives later", chunked,
+			[]string{"2\r\nab\r\n0\r\n", "\r\n"},
 			[]step{{"ab", 10, nil}, {"", 2, io.EOF}},
 		},
 	} {

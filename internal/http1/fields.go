@@ -10,19 +10,20 @@ import (
 // head is a header section being read, and what it says about the message's end
 // and the connection. The same scan serves requests, responses and trailers.
 type head struct {
-	side                exchange.Side
-	lengths             int    // number of Content-Length fields
-	length              int64  // of the last one
-	codings             int    // number of Transfer-Encoding fields
-	coding              []byte // the last of them
-	hosts               int
-	host                []byte
-	expect              []byte
-	upgrade             []byte
-	upgradeFields       int
-	close               bool // Connection: close
-	keep                bool // Connection: keep-alive
-	upgrades, nominates bool // Connection has upgrade, or names of other fields
+	side          exchange.Side
+	lengths       int    // number of Content-Length fields
+	length        int64  // of the last one
+	codings       int    // number of Transfer-Encoding fields
+	coding        []byte // the last of them
+	hosts         int
+	host          []byte
+	expect        []byte
+	upgrade       []byte
+	upgradeFields int
+	close         bool // Connection: close
+	keep          bool // Connection: keep-alive
+	upgrades      bool // Connection: upgrade
+	nominated     int  // names of other fields in Connection
 }
 
 // readFields reads field lines up to and including the empty line. It returns
@@ -165,7 +166,7 @@ func (h *head) note(f *exchange.Field) error {
 	case exchange.Upgrade:
 		h.upgrade, h.upgradeFields = f.Value, h.upgradeFields+1
 		f.Hop = true
-	case exchange.KeepAlive, exchange.ProxyConnection, exchange.TE, exchange.Trailer,
+	case exchange.KeepAlive, exchange.ProxyConnection, exchange.TE,
 		exchange.ProxyAuthenticate, exchange.ProxyAuthorization:
 		f.Hop = true
 	}
@@ -200,11 +201,18 @@ func (h *head) connection(v []byte) error {
 			if h.side == exchange.Client && untouchable[exchange.Lookup(token)] {
 				return malformed(h.side, "Connection names a field that belongs to the whole way: "+string(token)+".")
 			}
-			h.nominates = true
+			h.nominated++
+			if h.nominated > maxNominated {
+				return malformed(h.side, "Connection names too many fields.")
+			}
 		}
 	}
 	return nil
 }
+
+// maxNominated bounds the names in Connection, each of which is looked for among
+// all fields. Real messages have one or two.
+const maxNominated = 32
 
 var comma = []byte(",")
 
@@ -223,7 +231,7 @@ var untouchable = [256]bool{
 // markNominated marks the fields that Connection names. It is a second pass,
 // for messages that name any.
 func (h *head) markNominated(to *exchange.Header) {
-	if !h.nominates {
+	if h.nominated == 0 {
 		return
 	}
 	for v := range to.ValuesID(exchange.Connection) {

@@ -17,7 +17,7 @@ import (
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 // usual are the limits that a gateway has when its config says nothing.
-var usual = http1.Limits{Head: 32 << 10, Fields: 128}
+var usual = http1.Limits{Head: 32 << 10, Fields: 256}
 
 // message is what became of one message: refused, unfinished, or read whole.
 type message struct {

@@ -1,9 +1,11 @@
 package http1_test
 
 import (
+	"fmt"
 	"strings"
 	"testing"
 
+	"github.com/sluice-gateway/sluice/internal/exchange"
 	"github.com/sluice-gateway/sluice/internal/http1"
 )
 
@@ -175,7 +177,7 @@ body hello world`},
 authority "a", host "a", path "/"
 chunked, keep-alive, length -1
 Host: a
--Trailer: X-Sum
+Trailer: X-Sum
 -Transfer-Encoding: chunked
 body a
 trailer X-Sum: 1`},
@@ -389,12 +391,19 @@ none, keep-alive, length 0
 -Connection: x-hop
 -Content-Length: 0
 `},
+	{"fields that Connection may not name", "HTTP/1.1 200 OK\nConnection: Set-Cookie, content-type\nSet-Cookie: a=b\nContent-Type: c\nContent-Length: 0\n\n", `
+none, keep-alive, length 0
+-Connection: Set-Cookie, content-type
+Set-Cookie: a=b
+Content-Type: c
+-Content-Length: 0
+`},
 	{"hop-by-hop fields", "HTTP/1.1 407 x\nProxy-Authenticate: a\nKeep-Alive: b\nUpgrade: c\nTrailer: d\nContent-Length: 0\n\n", `
 none, keep-alive, length 0
 -Proxy-Authenticate: a
 -Keep-Alive: b
 -Upgrade: c
--Trailer: d
+Trailer: d
 -Content-Length: 0
 `},
 }
@@ -513,6 +522,27 @@ func TestLimitsHoldToTheByte(t *testing.T) {
 			if m := readResponse([]byte(answer), cut, http1.Limits{Head: tt.head, Fields: tt.fields}, "GET"); m.String() != tt.want {
 				t.Errorf("head %d, %d fields, %s: %v (%v), want %s", tt.head, tt.fields, name, m, m.err, tt.want)
 			}
+		}
+	}
+}
+
+// A refused request is recorded as far as it was read.
+func TestARefusedRequestIsReadUntilTheMistake(t *testing.T) {
+	for _, tt := range []struct{ raw, want string }{
+		{"G(T / HTTP/1.1\r\nHost: a\r\n\r\n", ` ""`},
+		{"GET /a#b HTTP/1.1\r\nHost: a\r\n\r\n", `GET "/a#b"`},
+		{"GET /a HTTP/2.0\r\nHost: a\r\n\r\n", `GET "/a"`},
+		{"POST /a HTTP/1.1\r\nHost: a\r\nX-A: 1\r\nX-B : 2\r\n\r\n", `POST "/a"` + "\nHost: a\nX-A: 1\n"},
+		{"POST /a HTTP/1.1\r\nHost: a b\r\nX-A: 1\r\n\r\n", `POST "/a"` + "\nHost: a b\nX-A: 1\n"},
+	} {
+		var r exchange.Request
+		n, _, err := http1.ParseRequest([]byte(tt.raw), usual, &r)
+		got := fmt.Sprintf("%s %q", r.Method, r.Target)
+		if h := describeHeader(&r.Header); h != "" {
+			got += "\n" + h
+		}
+		if err == nil || n != 0 || got != tt.want {
+			t.Errorf("%q: %d, %v, %s\nwant %s", tt.raw, n, err, got, tt.want)
 		}
 	}
 }
