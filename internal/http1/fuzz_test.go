@@ -26,8 +26,8 @@ import (
 //   - Names with "_" are dropped from requests and their trailers here.
 //   - A bad percent-encoding in a path is the router's to refuse (router.
 //     Canonicalize); there the whole request is.
-//   - Trailer is only a hop-by-hop field here, and not obeyed; there it may not
-//     name a framing field.
+//   - Trailer is passed on here, and nothing depends on it; there it may not name
+//     a framing field.
 //   - Framing, routing and control fields are dropped from trailers here.
 //   - net/http adds Cache-Control: no-cache to Pragma: no-cache.
 //   - The empty path of "http://host" and of "OPTIONS http://host" is "/" and "*"
