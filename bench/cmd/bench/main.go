@@ -167,6 +167,7 @@ func measure(ctx context.Context, o options, root string) (*report.Run, error) {
 	results.Notes = append(notes(), results.Notes...)
 	results.Settings.Base, results.Settings.Rounds = b.Gateways[0].Name(), o.rounds
 	results.Settings.Warm, results.Settings.Window, results.Settings.Threads = o.warm, o.window, o.threads
+	say("measuring for about %v", b.Lasts().Round(time.Minute/2))
 	results.Scenarios, err = b.Run(ctx)
 	return results, err
 }

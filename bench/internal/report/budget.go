@@ -3,6 +3,7 @@ package report
 import (
 	"fmt"
 	"math"
+	"strconv"
 
 	"github.com/sluice-gateway/sluice/bench/internal/stats"
 )
@@ -34,7 +35,7 @@ func Budgets() []Budget {
 			}
 			return g.over(allocs)
 		}},
-		{"added latency at half of saturation, p50", name, conns, 0.15, 0.1, 2, " ms", added(func(l Latency) float64 { return l.P50 })},
+		{"added latency at half of saturation, p50", name, conns, 0.15, 0.1, 3, " ms", added(func(l Latency) float64 { return l.P50 })},
 		{"added latency at half of saturation, p99", name, conns, 1, 0.5, 2, " ms", added(func(l Latency) float64 { return l.P99 })},
 		{"added latency at half of saturation, p99.9", name, conns, 5, 2, 2, " ms", added(func(l Latency) float64 { return l.P999 })},
 	}
@@ -64,8 +65,9 @@ func added(quantile func(Latency) float64) func(*Scenario, string) stats.Summary
 // Verdict says whether the figure keeps to the budget, and by how much it does not.
 func (b Budget) Verdict(figure float64) string {
 	// What is shown is what is judged.
-	scale := math.Pow10(b.Digits)
-	figure = math.Round(figure*scale) / scale
+	if shown, err := strconv.ParseFloat(num(figure, b.Digits), 64); err == nil {
+		figure = shown
+	}
 	switch {
 	case figure > b.Must:
 		return "**missed** by " + excess(figure, b.Must)

@@ -195,6 +195,14 @@ func (g *Gateway) absent() string {
 }
 
 func (s *Scenario) latency(p *page) {
+	quantiles := []struct {
+		of     func(Latency) float64
+		digits int
+	}{
+		{func(l Latency) float64 { return l.P50 }, 3},
+		{func(l Latency) float64 { return l.P99 }, 2},
+		{func(l Latency) float64 { return l.P999 }, 2},
+	}
 	first := true
 	for i := range s.Gateways {
 		g := &s.Gateways[i]
@@ -205,15 +213,14 @@ func (s *Scenario) latency(p *page) {
 			p.head("gateway", "at requests/s", "p50 ms", "p99 ms", "p99.9 ms", "added p50", "added p99", "added p99.9", "CPU µs at this rate")
 			first = false
 		}
-		total := func(q func(Latency) float64) string {
-			return num(g.at(func(o Open) float64 { return q(o.Latency) }).Median, 2)
+		cells := []string{g.Name, num(g.at(func(o Open) float64 { return o.Rate }).Median, 0)}
+		for _, q := range quantiles {
+			cells = append(cells, num(g.at(func(o Open) float64 { return q.of(o.Latency) }).Median, q.digits))
 		}
-		more := func(q func(Latency) float64) string {
-			return span(g.at(func(o Open) float64 { return q(o.Latency.Minus(o.Alone)) }), 2)
+		for _, q := range quantiles {
+			cells = append(cells, span(g.at(func(o Open) float64 { return q.of(o.Latency.Minus(o.Alone)) }), q.digits))
 		}
-		p50, p99, p999 := func(l Latency) float64 { return l.P50 }, func(l Latency) float64 { return l.P99 }, func(l Latency) float64 { return l.P999 }
-		p.row(g.Name, num(g.at(func(o Open) float64 { return o.Rate }).Median, 0), total(p50), total(p99), total(p999), more(p50), more(p99), more(p999),
-			num(g.at(func(o Open) float64 { return o.CPU }).Median, 1))
+		p.row(append(cells, num(g.at(func(o Open) float64 { return o.CPU }).Median, 1))...)
 	}
 	if !first {
 		p.line("")

@@ -118,6 +118,9 @@ func probe(sc *Scenario, addr string) error {
 	if resp.StatusCode != http.StatusOK || string(got) != sc.expected() {
 		return fmt.Errorf("%s %s: status %d, %d bytes that begin with %.200q; wanted 200 and %d bytes", method, path, resp.StatusCode, len(got), got, len(sc.expected()))
 	}
+	if sc.TLS && (resp.TLS.Version != tls.VersionTLS13 || resp.TLS.CipherSuite != tls.TLS_AES_128_GCM_SHA256) {
+		return fmt.Errorf("chooses %s with %s, the others AES-128-GCM with TLS 1.3", tls.CipherSuiteName(resp.TLS.CipherSuite), tls.VersionName(resp.TLS.Version))
+	}
 	if sc.Streams > 0 && resp.ProtoMajor != 2 {
 		return fmt.Errorf("answers in %s, HTTP/2 is wanted", resp.Proto)
 	}

@@ -46,6 +46,23 @@ type Bench struct {
 	loadCPUs []int // cores of load and origin; empty: all
 }
 
+// Lasts is about how long the measurements take, without building and starting.
+func (b *Bench) Lasts() time.Duration {
+	var sum time.Duration
+	window := b.Warm + b.Window
+	for _, sc := range b.Scenarios {
+		latency := b.Rounds
+		if !sc.Budgeted {
+			latency = min(latency, latencyRounds)
+		}
+		n := len(b.Gateways)
+		closed := b.Rounds * max(1, 2*(n-1))
+		one := time.Duration(n)*(max(b.Warm, time.Second)+b.Window) + time.Duration(closed+2*latency*n)*window
+		sum += time.Duration(len(sc.Conns)) * one
+	}
+	return sum
+}
+
 // Rounds whose latency is measured in scenarios that have no budget for it.
 const latencyRounds = 3
 
@@ -146,38 +163,58 @@ func (b *Bench) note(s *subject, err error) {
 
 func (s *subject) absent() bool { return s.result.Lacks != "" || s.result.Failed != "" }
 
+// turns says who is measured after whom in a round: the base, which is the first,
+// and each rival in turn, in odd rounds the rival first. Without rivals or without
+// the base it is each by itself.
+func turns(subjects []*subject, round int) [][]*subject {
+	var present []*subject
+	for _, s := range subjects {
+		if !s.absent() {
+			present = append(present, s)
+		}
+	}
+	var out [][]*subject
+	if subjects[0].absent() || len(present) == 1 {
+		for _, s := range present {
+			out = append(out, []*subject{s})
+		}
+		return out
+	}
+	for _, rival := range present[1:] {
+		pair := []*subject{present[0], rival}
+		if round%2 == 1 {
+			slices.Reverse(pair)
+		}
+		out = append(out, pair)
+	}
+	return out
+}
+
 // round measures everybody once.
 func (b *Bench) round(ctx context.Context, sc *Scenario, out *report.Scenario, subjects []*subject, round int) error {
 	base := subjects[0]
-	turns := subjects[1:]
-	if base.absent() || len(turns) == 0 {
-		turns = subjects
-	}
-	for _, s := range turns {
-		if s.absent() {
-			continue
-		}
-		pair := []*subject{base, s}
-		switch {
-		case base.absent() || s == base:
-			pair = []*subject{s}
-		case round%2 == 1:
-			slices.Reverse(pair)
+	for _, pair := range turns(subjects, round) {
+		s := pair[0]
+		if s == base {
+			s = pair[len(pair)-1]
 		}
 		got := map[*subject]float64{}
 		for _, m := range pair {
+			if m.absent() {
+				continue // failed earlier in this round
+			}
 			c, err := b.closed(ctx, m, b.Warm)
 			if ctx.Err() != nil {
 				return ctx.Err()
 			}
 			if b.note(m, err); err != nil {
-				break
+				continue
 			}
 			m.result.Closed = append(m.result.Closed, c)
 			got[m] = c.CPU()
 			b.Say("  round %d  %-8s %7.1f µs  %7.0f requests/s  load %.1f µs  origin %.1f µs", round+1, m.result.Name, c.CPU(), c.Rate, c.LoadCPU, c.Origin)
 		}
-		if len(pair) == 2 && len(got) == 2 {
+		if len(got) == 2 {
 			out.CPU[s.result.Name] = append(out.CPU[s.result.Name], stats.Pair{A: got[base], B: got[s]})
 		}
 	}
