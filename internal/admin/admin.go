@@ -109,7 +109,7 @@ type Server struct {
 // Bounds on a client of the admin API.
 const (
 	headTimeout  = 5 * time.Second
-	readTimeout  = 60 * time.Second // a configuration of 10 MiB over a slow line
+	readTimeout  = 60 * time.Second // of a body: a configuration of 10 MiB over a slow line
 	writeTimeout = 30 * time.Second
 	idleTimeout  = 60 * time.Second
 	maxHead      = 32 << 10
@@ -158,7 +158,6 @@ func (s *Server) listen(name, address string, h http.Handler) error {
 	srv := &http.Server{
 		Handler:           h,
 		ReadHeaderTimeout: headTimeout,
-		ReadTimeout:       readTimeout,
 		WriteTimeout:      writeTimeout,
 		IdleTimeout:       idleTimeout,
 		MaxHeaderBytes:    maxHead,

@@ -97,6 +97,10 @@ func (s *Server) answer(w http.ResponseWriter, r *http.Request, guard func(*http
 	path := r.URL.Path
 	if strings.HasPrefix(path, pprofPath) {
 		path = pprofPath
+	} else {
+		// Not for profiles, which may take longer: net/http ends a request whose
+		// read deadline passes. A writer without deadlines is a test's.
+		_ = http.NewResponseController(w).SetReadDeadline(time.Now().Add(readTimeout))
 	}
 	found := find(path)
 	i := slices.IndexFunc(found, func(e endpoint) bool {

@@ -95,6 +95,32 @@ func TestConfigHasATagOfItsContent(t *testing.T) {
 	}
 }
 
+func TestTheTagFollowsWhatIncludesAndVariablesComeTo(t *testing.T) {
+	n := newNode(t, document)
+	text := []byte("include: [more.yaml]\nupstreams: {a: {respond: {status: 200, body: \"${SET}\"}}}\n")
+	parse := func(variable, included string) string {
+		f, found := config.Parse(n.dir+"/sluice.yaml", text, config.Env{
+			Lookup:   func(string) (string, bool) { return variable, true },
+			ReadFile: func(string) ([]byte, error) { return []byte(included), nil },
+		})
+		if found.Err() != nil {
+			t.Fatal(found.Err())
+		}
+		return Version(f)
+	}
+	const routes = "routes: [{name: a, path: /a, upstream: a}]"
+	first := parse("x", routes)
+	if again := parse("x", routes); again != first {
+		t.Errorf("the same has the tags %s and %s", first, again)
+	}
+	if parse("y", routes) == first {
+		t.Error("another value of a variable has the same tag")
+	}
+	if parse("x", strings.Replace(routes, "/a", "/b", 1)) == first {
+		t.Error("another included file has the same tag")
+	}
+}
+
 // put sends a document as YAML.
 func (s *Server) put(query, text string, header ...string) reply {
 	return s.ask("PUT", "/v1/config"+query, text, append([]string{"Content-Type", "application/yaml"}, header...)...)

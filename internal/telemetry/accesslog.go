@@ -161,16 +161,25 @@ func signal(c chan struct{}) {
 	}
 }
 
-func (l *accessLog) reconfigure(c config.AccessLog) error {
+// prepare opens the output of c, nil when it is the one in use.
+func (l *accessLog) prepare(c config.AccessLog) (*sink, error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if c.Output != l.output {
-		if err := l.replace(c.Output); err != nil {
-			return err
-		}
+	if c.Output == l.output {
+		return nil, nil
+	}
+	return l.open.open(c.Output)
+}
+
+// commit makes c current; next is what prepare returned for it.
+func (l *accessLog) commit(c config.AccessLog, next *sink) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if next != nil {
+		l.output = c.Output
+		l.replace(next)
 	}
 	l.set(c)
-	return nil
 }
 
 func (l *accessLog) reopen() error {
@@ -179,16 +188,16 @@ func (l *accessLog) reopen() error {
 	if !isFile(l.output) {
 		return nil
 	}
-	return l.replace(l.output)
-}
-
-// replace opens an output and hands it to the writer. l.mu is held.
-func (l *accessLog) replace(output string) error {
-	s, err := l.open.open(output)
+	s, err := l.open.open(l.output)
 	if err != nil {
 		return err
 	}
-	l.output = output
+	l.replace(s)
+	return nil
+}
+
+// replace hands an output to the writer. l.mu is held.
+func (l *accessLog) replace(s *sink) {
 	if unused := l.next.Swap(s); unused != nil {
 		unused.close()
 	}
@@ -200,7 +209,6 @@ func (l *accessLog) replace(output string) error {
 	default:
 		signal(l.wake)
 	}
-	return nil
 }
 
 func (l *accessLog) close(ctx context.Context) error {

@@ -367,6 +367,24 @@ func TestReconfigureChangesFormatOutputAndLevel(t *testing.T) {
 	}
 }
 
+func TestADiscardedChangeLeavesTheLogAsItWas(t *testing.T) {
+	dir := t.TempDir()
+	out := &recorder{}
+	tel := start(t, Options{Log: accessConfig("stdout", "json"), Dir: dir, Stdout: out})
+	for _, output := range []string{"other.log", "stdout"} {
+		p, err := tel.Prepare(accessConfig(output, "combined"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		p.Discard()
+	}
+	tel.Record(typical(), nil)
+	closeNow(t, tel)
+	if !strings.HasPrefix(out.String(), "{") || lines(t, filepath.Join(dir, "other.log")) != 0 {
+		t.Errorf("stdout %q", out)
+	}
+}
+
 func TestStderrAndSeveralChangesAtOnce(t *testing.T) {
 	dir := t.TempDir()
 	out := &recorder{}

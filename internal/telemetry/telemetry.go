@@ -187,14 +187,45 @@ func (t *Telemetry) Record(x *exchange.Exchange, r *Route) {
 	t.access.record(x, total, own)
 }
 
-// Reconfigure takes the log section of a new configuration: level, format,
-// output, sample, redact. When the output cannot be opened nothing changes and
-// the error names it.
+// LogChange is a new log section, ready to be current. It must be committed or
+// discarded.
+type LogChange struct {
+	t    *Telemetry
+	c    config.Log
+	next *sink
+}
+
+// Prepare opens what the log section of a new configuration names (level,
+// format, output, sample, redact). The error names an output that cannot be
+// opened; nothing has changed then.
+func (t *Telemetry) Prepare(c config.Log) (*LogChange, error) {
+	next, err := t.access.prepare(c.Access)
+	if err != nil {
+		return nil, err
+	}
+	return &LogChange{t, c, next}, nil
+}
+
+// Commit makes the section current.
+func (p *LogChange) Commit() {
+	p.t.access.commit(p.c.Access, p.next)
+	p.t.level.Set(Level(p.c.Level))
+}
+
+// Discard closes what was opened.
+func (p *LogChange) Discard() {
+	if p.next != nil {
+		p.next.close()
+	}
+}
+
+// Reconfigure is Prepare and Commit.
 func (t *Telemetry) Reconfigure(c config.Log) error {
-	if err := t.access.reconfigure(c.Access); err != nil {
+	p, err := t.Prepare(c)
+	if err != nil {
 		return err
 	}
-	t.level.Set(Level(c.Level))
+	p.Commit()
 	return nil
 }
 
