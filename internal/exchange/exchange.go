@@ -124,6 +124,11 @@ type Driver interface {
 // returns at once, may be called more than once, and from any goroutine.
 type Canceler interface{ Cancel() }
 
+// Prober is a Canceler that can look whether what it waits for can still come.
+// Probe returns at once, and may be called from any goroutine, also when nothing
+// waits any more.
+type Prober interface{ Probe() }
+
 // Conn is what all exchanges of one connection share. It does not change.
 type Conn struct {
 	Peer     netip.AddrPort // who opened the connection
@@ -323,6 +328,18 @@ func (x *Exchange) Cancel() {
 	x.mu.Unlock()
 	if c != nil {
 		c.Cancel()
+	}
+}
+
+// Probe asks what waits for this exchange to look whether it waits in vain. A
+// driver calls it now and then for exchanges that take long, from any goroutine
+// between Reset and Reset.
+func (x *Exchange) Probe() {
+	x.mu.Lock()
+	c := x.canceler
+	x.mu.Unlock()
+	if p, ok := c.(Prober); ok {
+		p.Probe()
 	}
 }
 

@@ -59,6 +59,7 @@ func (f *waitFor) tick(tick time.Duration, waits bool, moved int64, most, grace 
 // sweep looks at a stream. It must not wait.
 func (w *watch) sweep(tick time.Duration, t *stream) {
 	set, grace := t.conn.set, t.conn.server.timing.grace
+	t.x.Probe()
 	if by := w.by.Load(); w.reading.Load() && by != 0 && !t.body.answered.Load() && time.Now().UnixNano() > by {
 		t.cutReading()
 	}

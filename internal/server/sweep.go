@@ -12,7 +12,7 @@ import (
 // reading of the clock:
 //
 //   - an exchange that has been at work since the last look, and whose client has
-//     closed, is cancelled,
+//     closed, is cancelled; one that waits for a target looks after it,
 //   - a tunnel in which nothing moves is cut,
 //   - a stream of HTTP/2 that waits for its client for too long, or to whom its
 //     client is too slow, is cut (see watch),
@@ -54,12 +54,17 @@ func (c *conn) sweep(tick time.Duration) {
 	c.seenFor++
 	switch v & stateMask {
 	case busy:
-		if c.seenFor > patientTicks && c.seenFor%patientTicks != 0 || !c.sock.Gone() {
+		if c.seenFor > patientTicks && c.seenFor%patientTicks != 0 {
 			return
 		}
+		gone := c.sock.Gone()
 		if c.state.hold(busy) {
-			if s := c.slot; s != nil {
+			switch s := c.slot; {
+			case s == nil:
+			case gone:
 				s.x.Cancel()
+			default:
+				s.x.Probe()
 			}
 			c.state.release(busy)
 		}

@@ -17,11 +17,24 @@ func (c *Conn) Gone() bool {
 // Quiet reports whether an idle connection is open and has nothing to read, so
 // that a message can be sent on it.
 func (c *Conn) Quiet() bool {
-	quiet := false
-	err := c.raw.Control(func(fd uintptr) {
+	_, err := c.peek()
+	return err == unix.EAGAIN
+}
+
+// Ended reports whether the peer has ended its side, or the connection broke, and
+// everything it sent has been read: whoever waits to read waits in vain.
+func (c *Conn) Ended() bool {
+	n, err := c.peek()
+	return n == 0 && err != unix.EAGAIN
+}
+
+func (c *Conn) peek() (n int, err error) {
+	cerr := c.raw.Control(func(fd uintptr) {
 		var one [1]byte
-		_, _, err := unix.Recvfrom(int(fd), one[:], unix.MSG_PEEK|unix.MSG_DONTWAIT)
-		quiet = err == unix.EAGAIN
+		n, _, err = unix.Recvfrom(int(fd), one[:], unix.MSG_PEEK|unix.MSG_DONTWAIT)
 	})
-	return quiet && err == nil
+	if cerr != nil {
+		return 0, cerr
+	}
+	return max(n, 0), err
 }

@@ -8,3 +8,6 @@ func (c *Conn) Gone() bool { return false }
 
 // Quiet is true where the system cannot tell without reading.
 func (c *Conn) Quiet() bool { return true }
+
+// Ended is false where the system cannot tell without reading.
+func (c *Conn) Ended() bool { return false }

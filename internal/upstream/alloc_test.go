@@ -6,6 +6,7 @@ import (
 	"testing"
 
 	"github.com/sluice-gateway/sluice/internal/config"
+	"github.com/sluice-gateway/sluice/internal/exchange"
 )
 
 // Race builds are left out: their pools drop at random what is put into them.
@@ -23,5 +24,60 @@ func TestForwardingAllocatesNothing(t *testing.T) {
 				t.Errorf("%v allocations for each request", n)
 			}
 		})
+	}
+}
+
+func TestRespondingAllocatesNothing(t *testing.T) {
+	u := testUpstream(t, config.Upstream{Respond: &config.Respond{Headers: map[string]string{"X-Mock": "1"}, Body: `{"ok":true}`}})
+	b := newBrowser()
+	ask := func() {
+		x := b.next()
+		if err := u.Do(x); err != nil {
+			t.Fatal(err)
+		}
+		_, _ = x.Response.Body.Next()
+		_ = x.Response.Body.Close()
+	}
+	ask()
+	if n := testing.AllocsPerRun(100, ask); n > 0 {
+		t.Errorf("%v allocations for each request", n)
+	}
+}
+
+// A POST whose body is in hand, and a response that is chunked, cost none either.
+func TestForwardingABodyAllocatesNothing(t *testing.T) {
+	o := newOrigin(t, func(p *peer) {
+		b := make([]byte, 4096)
+		for {
+			if _, err := p.Read(b); err != nil {
+				return
+			}
+			p.send("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nok\r\n0\r\n\r\n")
+		}
+	})
+	u := testUpstream(t, config.Upstream{}, o.url)
+	b := newBrowser()
+	body := exchange.NewBytes(nil)
+	content := []byte("some content")
+	ask := func() {
+		x := b.next()
+		body.Reset(content)
+		x.Request.Method, x.Request.Body, x.Request.ContentLength = "POST", body, int64(len(content))
+		if err := u.Do(x); err != nil {
+			t.Fatal(err)
+		}
+		for {
+			if _, err := x.Response.Body.Next(); err != nil {
+				break
+			}
+		}
+		_ = x.Response.Body.Close()
+	}
+	for range 50 {
+		ask()
+	}
+	// The origin's own sends are in the count.
+	if n := testing.AllocsPerRun(200, ask); n >= 2 {
+		t.Errorf("%v allocations for each request", n)
 	}
 }

@@ -229,7 +229,7 @@ func (k *call) askOver(fresh bool) *fault {
 	}
 	if f != nil {
 		x.Usage.Waited += time.Since(k.now)
-		if f.kind != other && !f.spare && k.ep != nil {
+		if f.kind != other && f.kind != connect && !f.spare { // open counts its own
 			k.ep.fail()
 		}
 	}
@@ -392,6 +392,8 @@ func (k *call) stopped(err error) *fault {
 		return clientGone(err)
 	case c.aborted.Load():
 		return k.pump.result()
+	case c.ended.Load():
+		return broken(io.EOF, k.interims > 0 || k.start < k.end)
 	case !errors.Is(err, os.ErrDeadlineExceeded):
 		return broken(err, k.interims > 0 || k.start < k.end)
 	}

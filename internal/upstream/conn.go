@@ -21,6 +21,17 @@ type conn struct {
 
 	canceled atomic.Bool // the client has gone
 	aborted  atomic.Bool // the request cannot be completed
+	awaiting atomic.Bool // a request was sent, and no byte of a response has come
+	ended    atomic.Bool // the target ended its side instead
+}
+
+// Probe stops a wait for a response when the target has ended its side without
+// one, which the wait may have missed (see sock).
+func (c *conn) Probe() {
+	if c.awaiting.Load() && c.sock.Ended() {
+		c.ended.Store(true)
+		c.sock.Interrupt()
+	}
 }
 
 // Cancel stops what waits on the connection because the client has gone. The
@@ -45,7 +56,7 @@ func (c *conn) hold() {
 	}
 }
 
-func (c *conn) stopped() bool { return c.canceled.Load() || c.aborted.Load() }
+func (c *conn) stopped() bool { return c.canceled.Load() || c.aborted.Load() || c.ended.Load() }
 
 // within bounds the reads that follow: nothing may be late by more than an eighth
 // of d; 0: no bound.
@@ -82,7 +93,9 @@ func (c *conn) receive(to sock.Receiver) (int, error) {
 // sendReceive writes msg whole, tells to, and reads once.
 func (c *conn) sendReceive(msg []byte, to sock.Receiver) (int, error) {
 	if c.tls == nil {
+		c.awaiting.Store(true)
 		n, _, err := c.sock.SendReceive(msg, to)
+		c.awaiting.Store(false)
 		return n, err
 	}
 	if err := c.send(msg); err != nil {
@@ -105,4 +118,7 @@ func (c *conn) close() {
 // another goroutine waits in.
 func (c *conn) cut() { _ = c.sock.Close() }
 
-var _ exchange.Canceler = (*conn)(nil)
+var (
+	_ exchange.Canceler = (*conn)(nil)
+	_ exchange.Prober   = (*conn)(nil)
+)

@@ -68,20 +68,27 @@ func (k *call) open() *fault {
 			e.fail()
 			k.u.unreachable(e, err)
 		}
-		if !k.moveTo(left) || !time.Now().Before(end) {
+		if !time.Now().Before(end) || !k.moveTo(left) {
 			return f
+		}
+		if k.conn != nil {
+			k.from = time.Now()
+			return nil
 		}
 	}
 }
 
-// moveTo makes the first of the endpoints on which a connection may be opened the
-// call's.
+// moveTo makes one of the endpoints the call's: the first that has a connection to
+// spare, or may open one.
 func (k *call) moveTo(endpoints []*endpoint) bool {
 	for _, e := range endpoints {
-		if e.reserve() {
-			k.enter(e)
-			return true
+		if k.conn = e.take(time.Now(), !k.repeatable()); k.conn != nil {
+			k.reused = true
+		} else if !e.reserve() {
+			continue
 		}
+		k.enter(e)
+		return true
 	}
 	return false
 }

@@ -237,7 +237,7 @@ func TestConfigsThatAreRefused(t *testing.T) {
 		{config.Upstream{Targets: at, Balance: "best"}, `balance: "best" is not p2c, round_robin, least_requests or hash`},
 		{config.Upstream{Targets: at, Balance: "hash", HashOn: "header:"}, `hash_on: "header:" is not client, ip, path, header:NAME, query:NAME or cookie:NAME`},
 		{config.Upstream{Targets: at, Balance: "hash", HashOn: "ip:4"}, `hash_on: "ip:4" is not client, ip, path, header:NAME, query:NAME or cookie:NAME`},
-		{config.Upstream{Targets: at, Retry: &config.Retry{Attempts: 1, On: []string{"200"}}}, `retry.on: "200" is not connect, reset, timeout or a status from 300 to 599`},
+		{config.Upstream{Targets: at, Retry: &config.Retry{Attempts: 1, On: []string{"200"}}}, `retry.on: "200" is not connect, reset or a status from 300 to 599`},
 		{config.Upstream{Targets: at, TLS: config.UpstreamTLS{Cert: "c.pem"}}, "tls.cert and tls.key belong together"},
 		{config.Upstream{Targets: at, TLS: config.UpstreamTLS{CA: "none.pem"}}, "tls.ca: open none.pem: no such file or directory"},
 	} {

@@ -26,7 +26,6 @@ type retry struct {
 	attempts int // after the first
 	connect  bool
 	reset    bool
-	timeout  bool
 	statuses map[int]bool
 	budget   budget
 }
@@ -43,12 +42,10 @@ func newRetry(c *config.Retry, now time.Time) (*retry, error) {
 			r.connect = true
 		case "reset":
 			r.reset = true
-		case "timeout":
-			r.timeout = true
 		default:
 			status, err := strconv.Atoi(on)
 			if err != nil || status < 300 || status > 599 {
-				return nil, fmt.Errorf("retry.on: %q is not connect, reset, timeout or a status from 300 to 599", on)
+				return nil, fmt.Errorf("retry.on: %q is not connect, reset or a status from 300 to 599", on)
 			}
 			r.statuses[status] = true
 		}
@@ -64,7 +61,7 @@ func (r *retry) on(k kind) bool {
 	case reset:
 		return r.reset
 	case timeout:
-		return r.timeout
+		return r.statuses[504] // what the client would get
 	}
 	return false
 }
