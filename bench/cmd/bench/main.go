@@ -14,6 +14,7 @@ package main
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"flag"
 	"fmt"
 	"os"
@@ -36,7 +37,11 @@ import (
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM, syscall.SIGHUP)
 	defer stop()
-	if err := run(ctx, os.Args[1:]); err != nil {
+	err := run(ctx, os.Args[1:])
+	if err != nil && ctx.Err() != nil {
+		err = errors.New("interrupted; all that was started has been stopped, and no results were written")
+	}
+	if err != nil {
 		fmt.Fprintln(os.Stderr, "bench:", err)
 		os.Exit(1)
 	}
@@ -61,7 +66,7 @@ func parse(args []string) (options, error) {
 	var o options
 	set := flag.NewFlagSet("bench", flag.ContinueOnError)
 	set.IntVar(&o.rounds, "rounds", 7, "interleaved rounds")
-	set.IntVar(&o.threads, "threads", 1, "threads of the load generator")
+	set.IntVar(&o.threads, "threads", max(1, runtime.NumCPU()/4), "threads of the load generator")
 	set.DurationVar(&o.warm, "warm", 300*time.Millisecond, "load before each window, left out")
 	set.DurationVar(&o.window, "window", 2*time.Second, "length of each measurement")
 	set.BoolVar(&o.quick, "quick", false, "forward with 64 connections against nginx only, shorter windows")
@@ -177,6 +182,7 @@ func notes() []string {
 		"Access logs are off everywhere. Every gateway forwards on kept-alive connections, has as many workers as there are cores for it, and sends X-Forwarded-For, -Proto and -Host.",
 		"The origin is nginx with one worker; uploads go to a small Go program that reads the whole body. Load and origin run on the same machine and share its cores as said above, so throughput is that of all three together; CPU per request is the gateway's alone.",
 		"Every answer's status and length are checked, and the first one's every byte. One wrong or missing answer makes a measurement fail.",
+		"Latency is measured in every round of forward and in the first three of the other scenarios.",
 		"User and system time are divided as the kernel samples them at its tick; their sum is exact.",
 		"Resident memory counts pages that processes share once.",
 		"A latency below the origin's is noise: at the lowest quantiles two runs of the same server differ by as much.",

@@ -29,7 +29,8 @@ type subject struct {
 	conns   int
 	metrics string      // host:port of its Prometheus metrics; empty: it has none
 	scrape  float64     // heap allocations that reading them makes
-	rate    float64     // half of saturation, requests per second
+	rates   []float64   // of the closed windows so far, requests per second
+	rate    float64     // half of their median
 	origin  *process    // what serves it
 	alone   load.Target // the same load, without the gateway
 	result  report.Gateway

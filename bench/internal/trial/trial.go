@@ -5,8 +5,8 @@
 //
 // For every scenario and number of connections all gateways are started and run
 // side by side, idle but for the one whose turn it is. A first window of each,
-// left out of the figures, warms it up and finds its saturation. Then come the
-// rounds. In each, the base and every rival are measured one right after the
+// left out of the figures, warms it up and gives a first idea of its saturation.
+// Then come the rounds. In each, the base and every rival are measured one right after the
 // other, in odd rounds the rival first; then latency, at half of the gateway's
 // saturation, with the origin alone at the same rate before or after it.
 package trial
@@ -139,7 +139,7 @@ func (b *Bench) scenario(ctx context.Context, sc *Scenario, conns int) (report.S
 			return out, ctx.Err()
 		}
 		b.note(s, err)
-		s.rate = max(1, c.Rate/2)
+		s.saw(c)
 		b.Say("  %-8s warm-up: %.0f requests/s, %.1f µs", s.result.Name, c.Rate, c.CPU())
 	}
 	for round := range b.Rounds {
@@ -159,6 +159,13 @@ func (b *Bench) note(s *subject, err error) {
 		s.result.Failed = err.Error()
 		b.Say("  %-8s FAILED: %v", s.result.Name, err)
 	}
+}
+
+// saw takes a closed window into the subject's saturation, the median of all so
+// far: one disturbed window does not set the rate of the open loops.
+func (s *subject) saw(c report.Closed) {
+	s.rates = append(s.rates, c.Rate)
+	s.rate = max(1, stats.Of(s.rates).Median/2)
 }
 
 func (s *subject) absent() bool { return s.result.Lacks != "" || s.result.Failed != "" }
@@ -211,6 +218,7 @@ func (b *Bench) round(ctx context.Context, sc *Scenario, out *report.Scenario, s
 				continue
 			}
 			m.result.Closed = append(m.result.Closed, c)
+			m.saw(c)
 			got[m] = c.CPU()
 			b.Say("  round %d  %-8s %7.1f µs  %7.0f requests/s  load %.1f µs  origin %.1f µs", round+1, m.result.Name, c.CPU(), c.Rate, c.LoadCPU, c.Origin)
 		}

@@ -22,6 +22,7 @@ import (
 	"github.com/sluice-gateway/sluice/bench/internal/gateways"
 	"github.com/sluice-gateway/sluice/bench/internal/load"
 	"github.com/sluice-gateway/sluice/bench/internal/proc"
+	"github.com/sluice-gateway/sluice/bench/internal/report"
 )
 
 // The test's own program is also the sink and the gateway under test.
@@ -247,6 +248,16 @@ func TestTurnsAlternate(t *testing.T) {
 					t.Errorf("%s: turn %d is another", c.name, i)
 				}
 			}
+		}
+	}
+}
+
+func TestRateIsHalfOfTheMedianSaturation(t *testing.T) {
+	s := &subject{}
+	for i, want := range []float64{5000, 10500, 10000} {
+		s.saw(report.Closed{Rate: []float64{10000, 32000, 20000}[i]})
+		if s.rate != want {
+			t.Errorf("after %d windows: %v, want %v", i+1, s.rate, want)
 		}
 	}
 }
