@@ -257,9 +257,28 @@ func TestFramingMayNotOutweighTheData(t *testing.T) {
 	if m.err == nil || m.err.HTTPStatus() != 400 {
 		t.Errorf("two megabytes of extensions around 10 KB of data: %v", m)
 	}
+	large := "400;x=" + strings.Repeat("y", 200) + "\r\n" + strings.Repeat("a", 0x400) + "\r\n"
+	if m := decode(chunked, []byte(strings.Repeat(large, 1000)+"0\r\n\r\n"), atOnce); !m.whole || len(m.body) != 0x400*1000 {
+		t.Errorf("extensions that the data outweighs: %v (%v), %d bytes", m, m.err, len(m.body))
+	}
 	small := strings.Repeat("1\r\na\r\n", 100_000)
 	if m := decode(chunked, []byte(small+"0\r\n\r\n"), atOnce); !m.whole || len(m.body) != 100_000 {
 		t.Errorf("chunks of one byte: %v (%v), %d bytes", m, m.err, len(m.body))
+	}
+}
+
+// The size line of a chunk is bounded to the byte, and before it ends.
+func TestASizeLineMayHave256Bytes(t *testing.T) {
+	for _, cut := range []cuts{atOnce, singly} {
+		for extra, want := range map[int]bool{250: true, 251: true, 252: false, 253: false} { // and "5;x=", CR
+			m := decode(chunked, []byte("5;x="+strings.Repeat("y", extra)+"\r\nhello\r\n0\r\n\r\n"), cut)
+			if m.whole != want || (m.err == nil) != want {
+				t.Errorf("%d bytes of extension: %v (%v)", extra, m, m.err)
+			}
+		}
+		if m := decode(chunked, []byte("5;x="+strings.Repeat("y", 300)), cut); m.err == nil {
+			t.Errorf("a size line of 304 bytes that has not ended: %v", m)
+		}
 	}
 }
 
