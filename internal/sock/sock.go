@@ -233,7 +233,7 @@ func (c *Conn) receive(send []byte, to Receiver) (int, error) {
 func (c *Conn) readStep(fd uintptr) bool {
 	r := &c.rd
 	if len(r.send) > 0 {
-		n, err := ignoringEINTR(syscall.Write, int(fd), r.send)
+		n, err := ignoringEINTR(write, int(fd), r.send)
 		if n > 0 {
 			r.send = r.send[n:]
 		}
@@ -250,7 +250,7 @@ func (c *Conn) readStep(fd uintptr) bool {
 		r.to.Sent()
 		return false
 	}
-	n, err := ignoringEINTR(syscall.Read, int(fd), r.to.Buffer())
+	n, err := ignoringEINTR(read, int(fd), r.to.Buffer())
 	switch {
 	case err == syscall.EAGAIN:
 		if c.In.Floor > 0 && r.began.IsZero() {
@@ -297,7 +297,7 @@ func (c *Conn) Write(p []byte) (int, error) {
 
 // writeStep tries once and never waits.
 func (c *Conn) writeStep(fd uintptr) bool {
-	c.wr.n, c.wr.err = ignoringEINTR(syscall.Write, int(fd), c.wr.b)
+	c.wr.n, c.wr.err = ignoringEINTR(write, int(fd), c.wr.b)
 	if c.wr.n < 0 {
 		c.wr.n = 0
 	}
@@ -341,7 +341,7 @@ func (c *Conn) writeSome(p []byte) (int, error) {
 	var n int
 	var failed error
 	err := c.raw.Write(func(fd uintptr) bool {
-		n, failed = ignoringEINTR(syscall.Write, int(fd), p)
+		n, failed = ignoringEINTR(write, int(fd), p)
 		return failed != syscall.EAGAIN
 	})
 	switch {
