@@ -416,3 +416,35 @@ func TestEarlyAnswerToALargeBody(t *testing.T) {
 		}
 	}
 }
+
+// TestReplyAfterASlowOne asks twice on one connection: a reply that the client
+// took its time to read must not spoil one that comes late behind it.
+func TestReplyAfterASlowOne(t *testing.T) {
+	t.Parallel()
+	g, e := limitedGateway(t, "write_idle_timeout: 500ms")
+	k := &caller{addr: g.addr("PLAIN")}
+	defer k.hangUp()
+	if a, err := k.call("GET", "/status/200", "", ""); wholly(a, err) != nil {
+		t.Fatal(a, err)
+	}
+	for i := range 3 {
+		// More than the sockets hold, so that the gateway has to wait.
+		if _, err := io.WriteString(k.c, "GET /bytes/20000000 HTTP/1.1\r\nHost: a.test\r\n\r\n"); err != nil {
+			t.Fatal(err)
+		}
+		resp, err := http.ReadResponse(k.r, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := samePattern(resp.Body, 20000000); err != nil {
+			t.Fatal(err)
+		}
+		gate := fmt.Sprint("slow", i)
+		late := time.AfterFunc(time.Second, func() { close(e.opened(gate)) })
+		defer late.Stop()
+		a, err := k.call("GET", "/gate/"+gate, "", "")
+		if err != nil || a.body != "second half" {
+			t.Fatalf("round %d: %v, %v", i, a, err)
+		}
+	}
+}

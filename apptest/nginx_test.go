@@ -165,7 +165,7 @@ func TestNginx(t *testing.T) {
 			}
 		}
 		// nginx writes its log behind the reply.
-		want := "POST 10  \"the \\\"body\\\"\"\nPOST  chunked \"the \\\"body\\\"\"\n"
+		want := "POST 10  \"the \\\"body\\\"\"\nPOST 10 chunked \"the \\\"body\\\"\"\n"
 		eventually(t, 5*time.Second, func() error {
 			if log, err := os.ReadFile(n.path("bodies.log")); err != nil || string(log) != want {
 				return fmt.Errorf("nginx logged %q, %w; want %q", log, err, want)
