@@ -2,8 +2,6 @@ package main
 
 import (
 	"context"
-	"crypto/sha256"
-	"encoding/hex"
 	"errors"
 	"fmt"
 	"io"
@@ -93,23 +91,27 @@ func (n *node) apply(f *config.File, write func() error) (config.Diagnostics, er
 	if plan == nil {
 		return found, nil
 	}
+	logs, err := n.telemetry.Prepare(f.Log)
+	if err != nil {
+		plan.Discard()
+		return append(found, f.Diagnose("log.access.output", "config.log", "%v", err)), nil
+	}
 	if err := n.server.Apply(f.Listeners, f.Limits, f.TrustedProxies, filepath.Dir(n.file)); err != nil {
 		plan.Discard()
+		logs.Discard()
 		return append(found, f.Diagnose("listeners", "config.listen", "%v", err)), nil
 	}
 	if write != nil {
 		if err := write(); err != nil {
 			plan.Discard()
+			logs.Discard()
 			return found, errors.Join(err, n.restoreListeners())
 		}
 	}
 	plan.Commit()
-	if err := n.telemetry.Reconfigure(f.Log); err != nil {
-		n.log.Error("the access log stays as it was", "error", err)
-	}
+	logs.Commit()
 	n.running.Store(f)
-	hash := sha256.Sum256(f.Source())
-	n.telemetry.ConfigApplied(hex.EncodeToString(hash[:8]), time.Now())
+	n.telemetry.ConfigApplied(admin.Version(f), time.Now())
 	select {
 	case n.changed <- struct{}{}:
 	default: // it is told already

@@ -29,6 +29,9 @@ import (
 // maxDocument bounds the body of PUT /v1/config.
 const maxDocument = 10 << 20
 
+// maxJSON bounds a configuration as JSON: a few aliases can stand for very much.
+const maxJSON = 64 << 20
+
 // maxRaces bounds how often a PUT without If-Match begins again because another
 // change came first.
 const maxRaces = 5
@@ -81,7 +84,7 @@ func (s *Server) getConfig(w http.ResponseWriter, r *http.Request) *problem {
 	text, err := config.Mask(f.Source())
 	if err == nil && !acceptsYAML(r.Header.Get("Accept")) {
 		kind = "application/json"
-		text, err = toJSON(text, maxJSON)
+		text, err = config.ToJSON(text, maxJSON)
 	}
 	if err != nil {
 		return internal("The running configuration cannot be shown: " + err.Error() + ".")

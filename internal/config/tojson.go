@@ -1,4 +1,4 @@
-package admin
+package config
 
 import (
 	"bytes"
@@ -14,9 +14,9 @@ import (
 	"github.com/goccy/go-yaml/parser"
 )
 
-// toJSON writes a YAML document as JSON of at most some limit of bytes, with its
+// ToJSON writes a YAML document as JSON of at most some limit of bytes, with its
 // keys in their order. Anchors and merges are resolved; comments are lost.
-func toJSON(text []byte, limit int) ([]byte, error) {
+func ToJSON(text []byte, limit int) ([]byte, error) {
 	file, err := parser.ParseBytes(text, 0)
 	if err != nil {
 		return nil, err
@@ -65,11 +65,10 @@ func (w *jsonWriter) Visit(n ast.Node) ast.Visitor {
 	return w
 }
 
-// maxNesting and maxJSON are more than any configuration has: an anchor may hold
+// maxNesting is more than any configuration has: an anchor may hold
 // an alias to itself, and a few aliases can stand for very much.
 const (
 	maxNesting = 100
-	maxJSON    = 64 << 20
 )
 
 func (w *jsonWriter) value(n ast.Node) error {
@@ -114,7 +113,7 @@ func (w *jsonWriter) mapping(n *ast.MappingNode) error {
 		if i > 0 {
 			w.out = append(w.out, ',')
 		}
-		if err := w.scalar(keyText(e)); err != nil {
+		if err := w.scalar(jsonKey(e)); err != nil {
 			return err
 		}
 		w.out = append(w.out, ':')
@@ -134,16 +133,16 @@ func (w *jsonWriter) entries(n *ast.MappingNode, depth int) []*ast.MappingValueN
 	for _, e := range n.Values {
 		if _, merge := e.Key.(*ast.MergeKeyNode); merge {
 			merges = append(merges, e)
-		} else if !seen[keyText(e)] {
-			seen[keyText(e)] = true
+		} else if !seen[jsonKey(e)] {
+			seen[jsonKey(e)] = true
 			own = append(own, e)
 		}
 	}
 	for _, m := range merges {
 		for _, from := range w.merged(m.Value, depth) {
 			for _, e := range w.entries(from, depth+1) {
-				if !seen[keyText(e)] {
-					seen[keyText(e)] = true
+				if !seen[jsonKey(e)] {
+					seen[jsonKey(e)] = true
 					own = append(own, e)
 				}
 			}
@@ -174,7 +173,7 @@ func (w *jsonWriter) merged(n ast.Node, depth int) []*ast.MappingNode {
 	return nil
 }
 
-func keyText(e *ast.MappingValueNode) string {
+func jsonKey(e *ast.MappingValueNode) string {
 	if s, ok := e.Key.(*ast.StringNode); ok {
 		return s.Value
 	}
