@@ -1,6 +1,7 @@
 package admin
 
 import (
+	"bytes"
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
@@ -12,6 +13,7 @@ import (
 	"slices"
 	"strings"
 	"sync/atomic"
+	"unicode/utf8"
 
 	"github.com/sluice-gateway/sluice/internal/config"
 )
@@ -235,8 +237,8 @@ func (s *Server) foreign(text []byte) config.Diagnostics {
 			})
 		}
 	}
-	files := included(started.Source())
-	for _, pattern := range included(text) {
+	files := config.Included(started.Source())
+	for _, pattern := range config.Included(text) {
 		if !slices.Contains(files, pattern) {
 			found = append(found, config.Diagnostic{
 				File: name, Path: "include", Code: "config.foreign_reference",
@@ -249,3 +251,15 @@ func (s *Server) foreign(text []byte) config.Diagnostics {
 
 // nameOf is the name that diagnostics call a configuration's own file by.
 func nameOf(f *config.File) string { return f.Diagnose("", "", "").File }
+
+// locate returns where text has a reference, the line and the column in
+// characters; 0 when it does not write it in one piece.
+func locate(text []byte, ref string) (line, col int) {
+	at := bytes.Index(text, []byte(strings.TrimSuffix(ref, "}")))
+	if at < 0 {
+		return 0, 0
+	}
+	before := text[:at]
+	start := bytes.LastIndexByte(before, '\n') + 1
+	return bytes.Count(before, []byte("\n")) + 1, utf8.RuneCount(before[start:]) + 1
+}

@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"math"
 	"strings"
-	"unicode/utf8"
 
 	"github.com/goccy/go-yaml"
 	"github.com/goccy/go-yaml/ast"
@@ -194,9 +193,9 @@ func (w *jsonWriter) scalar(v any) error {
 	return nil
 }
 
-// included lists the patterns of a document's include, as they are written. One
+// Included lists the patterns of a document's include, as they are written. One
 // that cannot be parsed has none: whoever parses it next says why.
-func included(text []byte) []string {
+func Included(text []byte) []string {
 	var head struct {
 		Include any `yaml:"include"`
 	}
@@ -218,13 +217,3 @@ func included(text []byte) []string {
 }
 
 // locate finds where a document has a reference, as line and column from 1, the
-// column in characters; 0 when it does not write it in one piece.
-func locate(text []byte, ref string) (line, col int) {
-	at := bytes.Index(text, []byte(strings.TrimSuffix(ref, "}")))
-	if at < 0 {
-		return 0, 0
-	}
-	before := text[:at]
-	start := bytes.LastIndexByte(before, '\n') + 1
-	return bytes.Count(before, []byte("\n")) + 1, utf8.RuneCount(before[start:]) + 1
-}
