@@ -15,7 +15,8 @@
 // # Memory
 //
 // Names and values are spans of the bytes that were fed, never copied. Nothing
-// here allocates for a message that is in order, but for a method nobody knows.
+// here allocates for a message that is in order, but for a method that nobody
+// knows and for a host in capitals or in brackets, which is rare.
 package http1
 
 import (
