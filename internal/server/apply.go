@@ -54,6 +54,36 @@ func (s *Server) Apply(listeners []config.Listener, limits config.Limits, truste
 	return nil
 }
 
+// Check reports what Apply would refuse about listeners, but for addresses that
+// cannot be bound: it opens no socket.
+func Check(listeners []config.Listener, dir string) error {
+	var failed []error
+	secure, redirects := false, false
+	for i := range listeners {
+		c := &listeners[i]
+		secure, redirects = secure || c.TLS != nil, redirects || c.Redirect == "https"
+		if c.TLS == nil {
+			continue
+		}
+		if _, err := newIdentity(c.TLS, dir); err != nil {
+			failed = append(failed, fmt.Errorf("listener %s: %w", nameOf(c), err))
+		}
+	}
+	if redirects && !secure {
+		failed = append(failed, errNoTarget)
+	}
+	return errors.Join(failed...)
+}
+
+var errNoTarget = errors.New("redirect: https needs a listener with tls to redirect to")
+
+func nameOf(c *config.Listener) string {
+	if c.Name == "" {
+		return c.Address
+	}
+	return c.Name
+}
+
 // plan is what Apply will do once everything that can fail has not.
 type plan struct {
 	next     []*listener // in the order of the configuration
@@ -130,7 +160,7 @@ func (p *plan) redirects() error {
 		switch {
 		case !set.redirect:
 		case port == "":
-			return fmt.Errorf("listener %s: redirect: https needs a listener with tls to redirect to", set.name)
+			return fmt.Errorf("listener %s: %w", set.name, errNoTarget)
 		case port != ":443":
 			set.httpsPort = port
 		}
@@ -140,7 +170,7 @@ func (p *plan) redirects() error {
 
 func newSettings(c *config.Listener, l *config.Limits) *settings {
 	set := &settings{
-		name:       c.Name,
+		name:       nameOf(c),
 		redirect:   c.Redirect == "https",
 		header:     l.HeaderTimeout.Duration,
 		idle:       l.IdleTimeout.Duration,
@@ -149,9 +179,6 @@ func newSettings(c *config.Listener, l *config.Limits) *settings {
 		tunnelIdle: l.TunnelIdleTimeout.Duration,
 		rate:       l.MinBodyRate.Bytes,
 		head:       http1.Limits{Head: int(min(l.MaxHeaderSize.Bytes, math.MaxInt32)), Fields: maxFields},
-	}
-	if set.name == "" {
-		set.name = c.Address
 	}
 	if set.head.Head <= 0 {
 		set.head.Head = math.MaxInt32 - 1

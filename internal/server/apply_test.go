@@ -90,8 +90,9 @@ func TestApplyChangesAllOrNothing(t *testing.T) {
 	} {
 		if err := s.Apply(listeners, l, nil, t.TempDir()); err == nil {
 			t.Errorf("%s: no error", name)
-		} else {
-			t.Logf("%s: %v", name, err)
+		}
+		if err := server.Check(listeners, t.TempDir()); (err == nil) != (name == "an address in use") {
+			t.Errorf("%s: checked as %v", name, err)
 		}
 	}
 	equal(t, len(s.Addrs()), 1)

@@ -208,7 +208,7 @@ func (s *Server) cutAll(all []*listener) int {
 		for _, l := range all {
 			l.closeH2()
 			l.conns.each(func(c *conn) { c.cut() })
-			left += l.conns.len()
+			left += l.conns.len() + l.streams.len()
 		}
 		if left == 0 {
 			return 0

@@ -25,6 +25,7 @@ const (
 	maxStreams         = 250     // at one time, on one connection
 	receiveConnection  = 1 << 20 // bytes of request bodies on the way or not read yet, of one connection
 	receiveStream      = 256 << 10
+	readFrame          = 16 << 10 // largest frame; a connection may hold one
 	mostHeaderListSize = 16 << 20
 )
 
@@ -89,9 +90,15 @@ func newH2Server(l *listener, set *settings) *h2server {
 			MaxConcurrentStreams:          maxStreams,
 			MaxReceiveBufferPerConnection: receiveConnection,
 			MaxReceiveBufferPerStream:     receiveStream,
+			MaxReadFrameSize:              readFrame,
 		},
 		ConnContext: func(ctx context.Context, nc net.Conn) context.Context {
 			return context.WithValue(ctx, connKey{}, connOf(nc))
+		},
+		ConnState: func(nc net.Conn, to http.ConnState) {
+			if to == http.StateClosed { // its goroutines have nothing left to do
+				connOf(nc).ended()
+			}
 		},
 		ErrorLog: slog.NewLogLogger(l.server.log.Handler(), slog.LevelDebug),
 	}
@@ -190,6 +197,7 @@ func (c *conn) handOver(early []byte) {
 		h := c.l.h2For(c.set)
 		if h == nil {
 			_ = nc.Close() // the server is closing
+			c.ended()
 			return
 		}
 		c.h2 = h
@@ -199,6 +207,12 @@ func (c *conn) handOver(early []byte) {
 		c.h2 = nil
 		c.set.h2.CompareAndSwap(h, nil)
 	}
+}
+
+// ended ends a connection that was handed over.
+func (c *conn) ended() {
+	c.state.leave(gone)
+	c.l.forget(c)
 }
 
 // h2For returns the server of connections that go by set, nil when the listener
@@ -271,18 +285,4 @@ func (n *clearConn) Read(p []byte) (int, error) {
 	got := copy(p, n.early)
 	n.early = n.early[got:]
 	return got, nil
-}
-
-// Close closes the socket and ends the conn's count.
-func (n *clearConn) Close() error {
-	err := n.Conn.Close()
-	n.c.ended()
-	return err
-}
-
-// ended is called when net/http has closed a connection, maybe twice.
-func (c *conn) ended() {
-	if c.state.change(handed, gone) {
-		c.l.forget(c)
-	}
 }

@@ -6,7 +6,6 @@ import (
 	"crypto/tls"
 	"errors"
 	"io"
-	"net"
 	"net/http"
 	"net/http/httptrace"
 	"net/textproto"
@@ -21,8 +20,7 @@ import (
 	"github.com/sluice-gateway/sluice/internal/server"
 )
 
-// onH2 runs a test over HTTP/2 with TLS and with prior knowledge in plain text,
-// and with the clients of net/http and x/net.
+// onH2 runs a test over HTTP/2 with TLS and with prior knowledge in plain text.
 func onH2(t *testing.T, h func() *fake, limits config.Limits, f func(t *testing.T, h *fake, c *http.Client, base string, s *server.Server)) {
 	a, dir := newCA(t), t.TempDir()
 	cert := a.files(t, dir, "one", "one.test")
@@ -40,15 +38,6 @@ func onH2(t *testing.T, h func() *fake, limits config.Limits, f func(t *testing.
 		p := new(http.Protocols)
 		p.SetUnencryptedHTTP2(true)
 		tr := &http.Transport{Protocols: p, DisableCompression: true}
-		defer tr.CloseIdleConnections()
-		f(t, h, &http.Client{Transport: tr, Timeout: patience}, "http://"+addr, s)
-	})
-	t.Run("x/net", func(t *testing.T) {
-		h := h()
-		s, addr := start(t, h, limits)
-		tr := &http2.Transport{AllowHTTP: true, DisableCompression: true, DialTLSContext: func(_ context.Context, network, addr string, _ *tls.Config) (net.Conn, error) {
-			return net.Dial(network, addr)
-		}}
 		defer tr.CloseIdleConnections()
 		f(t, h, &http.Client{Transport: tr, Timeout: patience}, "http://"+addr, s)
 	})

@@ -208,6 +208,23 @@ func TestAReaderThatTakesNothingIsCut(t *testing.T) {
 	}
 }
 
+func TestAReaderThatTricklesIsCut(t *testing.T) {
+	l := roomy()
+	l.MinBodyRate.Bytes = 1 << 30
+	h := newFake(func(x *exchange.Exchange) { x.Answer(200, "", make([]byte, 64<<20)) })
+	_, addr := start(t, h, l)
+	c := dial(t, addr)
+	c.send("GET / HTTP/1.1\r\nHost: x\r\n\r\n")
+	tick := time.NewTicker(5 * time.Millisecond)
+	defer tick.Stop()
+	b := make([]byte, 16<<10)
+	for err := error(nil); err == nil; {
+		<-tick.C
+		_, err = c.Read(b)
+	}
+	equal(t, h.wait(t, 1)[0].Aborted, true)
+}
+
 func TestBodiesOverTheLimit(t *testing.T) {
 	limited := func(x *exchange.Exchange) {
 		x.Request.MaxBody = 10

@@ -53,13 +53,18 @@ func (o *output) begin() {
 	o.mu.Lock()
 	o.began = true
 	o.mu.Unlock()
+	o.open()
+}
+
+// open makes sure that there is a buffer.
+func (o *output) open() {
 	if o.lent == nil {
 		o.lent = o.c.server.buffers.getSmall()
 		o.b = o.lent.b[:0]
 	}
 }
 
-// end gives the buffer back.
+// end gives the buffer back. What is gathered is lost.
 func (o *output) end() {
 	o.c.server.buffers.put(o.lent)
 	o.lent, o.b = nil, nil
@@ -97,6 +102,7 @@ func (o *output) send(p []byte) error {
 
 // add takes a piece of the body. It is copied, or written before add returns.
 func (o *output) add(p []byte) error {
+	o.open()
 	if len(p) <= cap(o.b)-len(o.b) {
 		o.b = append(o.b, p...)
 		return o.err
@@ -128,6 +134,7 @@ const chunkLine = 20
 
 // chunk takes a piece of a chunked body.
 func (o *output) chunk(p []byte) error {
+	o.open()
 	if cap(o.b)-len(o.b) < 2*chunkLine {
 		if err := o.flush(); err != nil {
 			return err
@@ -208,6 +215,7 @@ func (c *conn) copyBody(frame http1.Framing) error {
 			if err := o.flush(); err != nil {
 				return err
 			}
+			o.end() // events may be hours apart
 		}
 		piece, err := r.Body.Next()
 		if err != nil && err != io.EOF {
@@ -234,6 +242,7 @@ func (c *conn) copyBody(frame http1.Framing) error {
 	}
 	switch {
 	case frame.Kind == http1.Chunked:
+		o.open()
 		o.b = http1.AppendLastChunk(o.b, &r.Trailer)
 	case frame.Kind == http1.ByLength && left > 0:
 		return errTooShort

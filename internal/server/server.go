@@ -38,6 +38,10 @@ type Handler interface {
 	// Serve fills x.Response, always: a refusal is a response too. The response
 	// is written when it returns. It runs on the goroutine of the connection, or
 	// of the stream.
+	//
+	// Another goroutine may read x.Request.Body, from Serve until Close of
+	// x.Response.Body returns. Before that Close the driver cancels the request
+	// body, so that a reader does not wait for the client any more.
 	Serve(x *exchange.Exchange)
 	// Done is called once for every call of Serve, when the response was written
 	// or given up. x is not used after it returns.

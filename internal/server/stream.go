@@ -5,6 +5,7 @@ import (
 	"errors"
 	"io"
 	"net/http"
+	"slices"
 	"strconv"
 	"sync"
 	"time"
@@ -23,6 +24,7 @@ type stream struct {
 	body  streamBody
 	watch watch
 	place place
+	names []string // of the request's fields
 
 	mu         sync.Mutex // guards began and informed
 	began      bool       // the response has
@@ -153,7 +155,7 @@ func (t *stream) request() *exchange.Error {
 	if e := safeForHead(r); e != nil {
 		return e
 	}
-	head := appendHead1(x.Scratch(headRoom(r))[:0], r)
+	head := t.appendHead(x.Scratch(headRoom(r))[:0])
 	_, _, err := http1.ParseRequest(head, lim, &x.Request)
 	q := &x.Request
 	q.Proto, q.TLS, q.Target, q.Upgrade = exchange.HTTP2, t.conn.tls != nil, nil, nil
@@ -205,15 +207,23 @@ func headRoom(r *http.Request) int {
 	return n
 }
 
-func appendHead1(b []byte, r *http.Request) []byte {
+// appendHead writes the request as HTTP/1 does, the fields in the order of their
+// names, since net/http does not keep their own.
+func (t *stream) appendHead(b []byte) []byte {
+	r := t.r
+	t.names = t.names[:0]
+	for name := range r.Header {
+		t.names = append(t.names, name)
+	}
+	slices.Sort(t.names)
 	b = append(append(append(b, r.Method...), ' '), r.RequestURI...)
 	b = append(b, " HTTP/1.1\r\nHost: "...)
 	b = append(append(b, r.Host...), "\r\n"...)
-	for name, values := range r.Header {
+	for _, name := range t.names {
 		if name == "Host" {
 			continue
 		}
-		for _, v := range values {
+		for _, v := range r.Header[name] {
 			b = append(append(b, name...), ": "...)
 			b = append(append(b, v...), "\r\n"...)
 		}

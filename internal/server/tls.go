@@ -54,7 +54,7 @@ func infoOf(s *tls.ConnectionState) *exchange.TLSInfo {
 
 // wire is the socket under a TLS connection. TLS writes one record at a time, the
 // first ones of a connection small; cork gathers the records of one response, so
-// that they leave in one system call. Closing it ends the conn's count.
+// that they leave in one system call.
 type wire struct {
 	*sock.Conn
 	c *conn
@@ -128,13 +128,5 @@ func (w *wire) flush() error {
 	}
 	_, err := w.Conn.Write(w.held)
 	w.held = w.held[:0]
-	return err
-}
-
-// Close closes the socket. Where net/http serves the connection, this is how the
-// server learns that it has ended.
-func (w *wire) Close() error {
-	err := w.Conn.Close()
-	w.c.ended()
 	return err
 }
