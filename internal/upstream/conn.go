@@ -2,6 +2,7 @@ package upstream
 
 import (
 	"crypto/tls"
+	"io"
 	"sync/atomic"
 	"time"
 
@@ -14,6 +15,7 @@ import (
 type conn struct {
 	sock *sock.Conn
 	tls  *tls.Conn // nil: plain text
+	wire *wire     // what tls stands on
 	ep   *endpoint
 
 	idleSince time.Time     // when it was last in use; of an idle connection
@@ -84,10 +86,29 @@ func (c *conn) send(msg []byte) error {
 
 // receive reads once, waiting for the first byte.
 func (c *conn) receive(to sock.Receiver) (int, error) {
-	if c.tls != nil {
-		return c.tls.Read(to.Buffer())
+	if c.tls == nil {
+		return c.sock.Receive(to)
 	}
-	return c.sock.Receive(to)
+	n, err := c.tls.Read(to.Buffer())
+	if err == io.EOF && c.wire.ended {
+		err = io.ErrUnexpectedEOF
+	}
+	return n, err
+}
+
+// wire is the socket below TLS. It remembers that the connection ended: an end that
+// TLS did not announce may be somebody's on the way, and a message that ends with
+// the connection is not complete then (RFC 9112 §9.8). crypto/tls does not tell.
+type wire struct {
+	*sock.Conn
+	ended bool
+}
+
+// Read reads from the socket.
+func (w *wire) Read(p []byte) (int, error) {
+	n, err := w.Conn.Read(p)
+	w.ended = w.ended || err == io.EOF
+	return n, err
 }
 
 // sendReceive writes msg whole, tells to, and reads once.

@@ -26,7 +26,8 @@ func (u *Upstream) dial(ctx context.Context, e *endpoint) (*conn, error) {
 	if e.target.tls == nil {
 		return c, nil
 	}
-	c.tls = tls.Client(s, e.target.tls)
+	c.wire = &wire{Conn: s}
+	c.tls = tls.Client(c.wire, e.target.tls)
 	if err := c.tls.HandshakeContext(ctx); err != nil {
 		c.cut()
 		return nil, err
@@ -61,7 +62,7 @@ func (k *call) open() *fault {
 			return clientGone(err)
 		}
 		f := unconnected(err)
-		if ctx.Err() != nil { // the exchange's time is over, not the target's
+		if by := k.x.Deadline; !by.IsZero() && !time.Now().Before(by) { // not the target's time
 			return timedOut(err)
 		}
 		if !f.spare {

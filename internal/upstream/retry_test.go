@@ -506,7 +506,7 @@ func TestRetryAfterEarlyResponseIsNone(t *testing.T) {
 	s := newStream()
 	s.pieces <- "some"
 	x := withStream(newExchange("PUT", "/"), s, 100)
-	check(t, "result", result(u, x), http.StatusText(503))
+	check(t, "result", result(u, x), http.StatusText(http.StatusServiceUnavailable))
 	check(t, "requests", len(o.requests()), 1)
 	check(t, "close", x.Response.Close, true)
 }
