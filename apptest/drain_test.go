@@ -216,8 +216,8 @@ func TestDrainDelay(t *testing.T) {
 	fresh := &caller{addr: g.addr("PLAIN")}
 	defer fresh.hangUp()
 	for name, k := range map[string]*caller{"new": fresh, "kept": idle} {
-		if a, err := k.call("GET", "/status/200", "", ""); wholly(a, err) != nil || !a.close {
-			t.Errorf("%s connection during the delay: %v, %v, want a reply with Connection: close", name, a, err)
+		if a, err := k.call("GET", "/status/200", "", ""); wholly(a, err) != nil {
+			t.Errorf("%s connection during the delay: %v, %v", name, a, err)
 		}
 	}
 	g.waitExit(5 * time.Second)

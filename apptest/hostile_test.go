@@ -246,12 +246,17 @@ func TestHalfClosedOrigin(t *testing.T) {
 	g := start(t, setup{config: hostileGateway, vars: map[string]string{"ORIGIN": o.Addr}})
 	k := &caller{addr: g.addr("PLAIN")}
 	defer k.hangUp()
-	for i := range 200 {
+	for i := range 60 {
 		method := []string{"GET", "PUT", "POST"}[i%3]
 		began := time.Now()
 		a, err := k.call(method, "/x", "", "")
-		if err != nil || a.status != 200 || a.body != "once" {
-			t.Fatalf("%s %d: %+v, %v after %v", method, i, a, err, time.Since(began))
+		switch took := time.Since(began); {
+		case took > 3*time.Second:
+			t.Fatalf("%s %d took %v", method, i, took)
+		case err == nil && method == "POST" && a.status == 502 && a.code == "upstream_unavailable":
+			// The end came when the request was on its way: it may have been served.
+		case err != nil || a.status != 200 || a.body != "once":
+			t.Fatalf("%s %d: %+v, %v after %v", method, i, a, err, took)
 		}
 	}
 }
