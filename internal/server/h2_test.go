@@ -102,7 +102,13 @@ func TestHTTP2Requests(t *testing.T) {
 
 func TestHTTP2BodiesAndTrailers(t *testing.T) {
 	big := strings.Repeat("0123456789abcdef", 200_000)
-	onH2(t, func() *fake { return newFake(echo) }, roomy(), func(t *testing.T, h *fake, c *http.Client, base string, _ *server.Server) {
+	announced := func(x *exchange.Exchange) {
+		echo(x)
+		for v := range x.Request.Header.ValuesID(exchange.Trailer) {
+			x.Response.Header.Add([]byte("Announced"), x.Copy(v))
+		}
+	}
+	onH2(t, func() *fake { return newFake(announced) }, roomy(), func(t *testing.T, h *fake, c *http.Client, base string, _ *server.Server) {
 		for i, body := range []string{big, "x", ""} {
 			r, _ := http.NewRequest("POST", base+"/", io.MultiReader(strings.NewReader(body))) // of unknown length
 			r.Trailer = http.Header{"Checksum": {"42"}, "X-Forwarded-For": {"192.0.2.1"}}
@@ -110,6 +116,9 @@ func TestHTTP2BodiesAndTrailers(t *testing.T) {
 			got := answer(t, res, err)
 			if got.Status != 200 || got.Body != body+"|Checksum=42" {
 				t.Errorf("body %d: status %d, %d bytes", i, got.Status, len(got.Body))
+			}
+			if !strings.HasPrefix(got.Header, "Announced: Checksum|Announced: X-Forwarded-For|") {
+				t.Errorf("the trailer was not announced: %s", got.Header)
 			}
 			equal(t, h.wait(t, i+1)[i].In, int64(len(body)))
 		}

@@ -204,6 +204,9 @@ func headRoom(r *http.Request) int {
 			n += len(name) + len(v) + 4
 		}
 	}
+	for name := range r.Trailer {
+		n += len("Trailer: ") + len(name) + 2
+	}
 	return n
 }
 
@@ -211,15 +214,10 @@ func headRoom(r *http.Request) int {
 // names, since net/http does not keep their own.
 func (t *stream) appendHead(b []byte) []byte {
 	r := t.r
-	t.names = t.names[:0]
-	for name := range r.Header {
-		t.names = append(t.names, name)
-	}
-	slices.Sort(t.names)
 	b = append(append(append(b, r.Method...), ' '), r.RequestURI...)
 	b = append(b, " HTTP/1.1\r\nHost: "...)
 	b = append(append(b, r.Host...), "\r\n"...)
-	for _, name := range t.names {
+	for _, name := range t.sorted(r.Header) {
 		if name == "Host" {
 			continue
 		}
@@ -228,7 +226,20 @@ func (t *stream) appendHead(b []byte) []byte {
 			b = append(append(b, v...), "\r\n"...)
 		}
 	}
+	for _, name := range t.sorted(r.Trailer) { // net/http has taken them out of the header
+		b = append(append(append(b, "Trailer: "...), name...), "\r\n"...)
+	}
 	return append(b, "\r\n"...)
+}
+
+// sorted are the names in h, in order. They hold until the next call.
+func (t *stream) sorted(h http.Header) []string {
+	t.names = t.names[:0]
+	for name := range h {
+		t.names = append(t.names, name)
+	}
+	slices.Sort(t.names)
+	return t.names
 }
 
 // Interim sends an informational response. 100 (Continue) net/http sends by
