@@ -60,8 +60,13 @@ func (c *checker) warn(at, code, format string, args ...any) {
 
 // subject is how a message names the value at a path.
 func (c *checker) subject(at, value string) string {
-	if n := c.given(at); n != nil && n.kind == scalarKind {
+	n := c.given(at)
+	switch {
+	case n == nil || n.kind != scalarKind:
+	case n.text == value:
 		return n.subject()
+	case n.hidden || n.expanded:
+		return "in the value"
 	}
 	return quote(value)
 }
@@ -124,7 +129,7 @@ func (c *checker) apis() {
 		api, at := &f.APIs[i], fmt.Sprintf("apis[%d]", i)
 		for j, name := range api.Listeners {
 			here := fmt.Sprintf("%s.listeners[%d]", at, j)
-			c.known(here, name, names, "listener", "the listeners")
+			c.known(here, name, names, "listener", "listeners")
 			if redirects[name] {
 				c.report(here, "config.conflict", "the listener %s only redirects, so nothing of this api is served there: name another", quote(name))
 			}
@@ -169,26 +174,31 @@ func (c *checker) routeUpstream(at string, r *Route) {
 		c.report(at, "config.missing", "names no upstream, add one")
 		return
 	}
-	total := 0
+	without := 0
 	seen := make(map[string]bool, len(r.Upstream))
 	for i, w := range r.Upstream {
 		here := fmt.Sprintf("%s[%d]", at, i)
 		if item := n.item(i); item != nil && item.kind == mappingKind {
 			here += ".name"
+			if zero(item.get("weight")) {
+				without++
+			}
 		}
 		if c.f.Upstreams[w.Name] == nil {
-			c.known(here, w.Name, keysOf(c.f.Upstreams), "upstream", "the upstreams")
+			c.known(here, w.Name, keysOf(c.f.Upstreams), "upstream", "upstreams")
 		}
 		if w.Name != "" && seen[w.Name] {
 			c.report(here, "config.duplicate", "%s has a share already, give it one weight", c.subject(here, w.Name))
 		}
 		seen[w.Name] = true
-		total += w.Weight
 	}
-	if total == 0 && len(r.Upstream) > 0 && r.Upstream[0].Name != "" {
+	if without > 0 && without == len(r.Upstream) {
 		c.report(at, "config.out_of_range", "gives no upstream any weight, give one of them at least 1")
 	}
 }
+
+// zero reports whether a weight is given as 0.
+func zero(n *node) bool { return n != nil && n.kind == scalarKind && n.text == "0" }
 
 // parameters checks that the {name} of a rewritten path are parameters of the route's path.
 func (c *checker) parameters(at, rewritten, pattern string) {
@@ -199,7 +209,7 @@ func (c *checker) parameters(at, rewritten, pattern string) {
 	for _, name := range braces(rewritten) {
 		name = strings.TrimPrefix(name, "params.")
 		if !strings.Contains(name, ".") {
-			c.known(at, name, names, "path parameter", "the parameters of the path")
+			c.known(at, name, names, "path parameter", "parameters of the path")
 		}
 	}
 }

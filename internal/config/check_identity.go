@@ -6,14 +6,14 @@ import "fmt"
 func (c *checker) identity() {
 	f := c.f
 	plans, roles := keysOf(f.Plans), keysOf(f.Roles)
-	c.known("default_plan", f.DefaultPlan, plans, "plan", "the plans")
+	c.known("default_plan", f.DefaultPlan, plans, "plan", "plans")
 	c.distinct(len(f.Clients), func(i int) string { return f.Clients[i].ID },
 		func(i int) string { return fmt.Sprintf("clients[%d].id", i) }, "a client")
 	for i := range f.Clients {
 		cl, at := &f.Clients[i], fmt.Sprintf("clients[%d]", i)
-		c.known(at+".plan", cl.Plan, plans, "plan", "the plans")
+		c.known(at+".plan", cl.Plan, plans, "plan", "plans")
 		for j, role := range cl.Roles {
-			c.known(fmt.Sprintf("%s.roles[%d]", at, j), role, roles, "role", "the roles")
+			c.known(fmt.Sprintf("%s.roles[%d]", at, j), role, roles, "role", "roles")
 		}
 	}
 	c.keys()
@@ -22,7 +22,7 @@ func (c *checker) identity() {
 			continue
 		}
 		for j, parent := range f.Roles[name].Inherits {
-			c.known(fmt.Sprintf("%s.inherits[%d]", path{}.key("roles").key(name), j), parent, roles, "role", "the roles")
+			c.known(fmt.Sprintf("%s.inherits[%d]", path{}.key("roles").key(name), j), parent, roles, "role", "roles")
 		}
 	}
 	for _, name := range plans {
@@ -82,7 +82,7 @@ func (c *checker) plan(at string, p *Plan) {
 		routes = append(routes, c.f.Routes[r].Name)
 	}
 	for i, name := range p.APIs {
-		c.known(fmt.Sprintf("%s.apis[%d]", at, i), name, apis, "api", "the apis")
+		c.known(fmt.Sprintf("%s.apis[%d]", at, i), name, apis, "api", "apis")
 	}
 	for _, name := range keysOf(p.Routes) {
 		here := append(parsePath(at), path{}.key("routes").key(name)...).String()
@@ -91,7 +91,7 @@ func (c *checker) plan(at string, p *Plan) {
 			found = found || r == name
 		}
 		if !found {
-			c.report(here, "config.unknown_reference", "there is no route %s, %s", quote(name), suggest(name, routes, "the routes"))
+			c.report(here, "config.unknown_reference", "there is no route %s, %s", quote(name), suggest(name, routes, "routes"))
 		}
 	}
 }
@@ -158,7 +158,7 @@ func (c *checker) routePolicies(at string, r *Route) {
 		if use.Inline != nil {
 			c.rateLimit(here, use.Inline)
 		} else {
-			c.known(here, use.Name, keysOf(c.f.RateLimits), "rate limit", "the rate limits")
+			c.known(here, use.Name, keysOf(c.f.RateLimits), "rate limit", "rate limits")
 		}
 	}
 	names := append(keysOf(c.f.Authenticators), "anonymous")
@@ -169,7 +169,7 @@ func (c *checker) routePolicies(at string, r *Route) {
 	} else {
 		for i, all := range r.Auth.Use {
 			for j, name := range all {
-				c.known(c.authPath(at, i, j), name, names, "authenticator", "the authenticators")
+				c.known(c.authPath(at, i, j), name, names, "authenticator", "authenticators")
 			}
 		}
 	}
@@ -178,7 +178,7 @@ func (c *checker) routePolicies(at string, r *Route) {
 	}
 	if r.Authorize != nil {
 		for i, role := range r.Authorize.Roles {
-			c.known(fmt.Sprintf("%s.authorize.roles[%d]", at, i), role, keysOf(c.f.Roles), "role", "the roles")
+			c.known(fmt.Sprintf("%s.authorize.roles[%d]", at, i), role, keysOf(c.f.Roles), "role", "roles")
 		}
 	}
 	if r.CORS != nil && r.CORS.Credentials {

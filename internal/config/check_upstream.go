@@ -41,14 +41,16 @@ func (c *checker) targets(at string, u *Upstream) {
 		c.report(at, "config.missing", "is empty, add at least one target, such as http://127.0.0.1:9001")
 		return
 	}
-	total := 0
+	without := 0
 	first := map[string]string{}
 	for i, t := range u.Targets {
 		here := fmt.Sprintf("%s[%d]", at, i)
 		if item := n.item(i); item != nil && item.kind == mappingKind {
 			here += ".url"
+			if zero(item.get("weight")) {
+				without++
+			}
 		}
-		total += t.Weight
 		if t.URL == "" {
 			continue
 		}
@@ -58,7 +60,7 @@ func (c *checker) targets(at string, u *Upstream) {
 			first[t.URL] = here
 		}
 	}
-	if total == 0 && len(u.Targets) > 0 && len(first) > 0 {
+	if without > 0 && without == len(u.Targets) {
 		c.report(at, "config.out_of_range", "gives no target any weight, give one of them at least 1")
 	}
 }

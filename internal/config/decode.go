@@ -98,7 +98,7 @@ func (d *decoder) structure(v reflect.Value, n *node) {
 	for _, e := range n.entries {
 		d.path = d.path.key(e.key.text)
 		if f := plan.field(e.key.text); f == nil {
-			d.report(e.key, "config.unknown_key", "unknown key %s, %s", quote(e.key.text), suggest(e.key.text, plan.keys, "the keys here"))
+			d.unknownKey(e.key, plan)
 		} else if first := f.given(n); first.key != e.key {
 			d.report(e.key, "config.duplicate", "%q means the same as %q on line %d: keep one", e.key.text, first.key.text, first.key.line)
 		} else {
@@ -107,6 +107,15 @@ func (d *decoder) structure(v reflect.Value, n *node) {
 		d.path = d.path.up()
 	}
 	d.needed(plan, n)
+}
+
+// unknownKey complains of a key that a block does not have.
+func (d *decoder) unknownKey(key *node, plan *structPlan) {
+	hint := suggest(key.text, plan.keys, "keys here")
+	if name, _, found := strings.Cut(key.text, ":"); found && plan.field(name) != nil {
+		hint = "put a space after the colon: " + name + ": …"
+	}
+	d.report(key, "config.unknown_key", "unknown key %s, %s", quote(key.text), hint)
 }
 
 // needed complains of keys that must be given and are not, or are empty.
@@ -223,7 +232,7 @@ func (n *node) what() string {
 	case intType, floatType:
 		return "a number"
 	case boolType:
-		return "true or false"
+		return "a truth value"
 	default:
 		return "a text"
 	}
@@ -290,7 +299,11 @@ func (l *loader) defaultOf(d *decoder, owner reflect.Type, f *fieldPlan, t refle
 // defaultNode is the tree of a default.
 func defaultNode(text string, t reflect.Type) *node {
 	if t.Kind() != reflect.Slice {
-		return &node{kind: scalarKind, text: text, size: 1}
+		n := &node{kind: scalarKind, text: text, size: 1}
+		if t.Kind() == reflect.String {
+			n.style = doubleStyle
+		}
+		return n
 	}
 	n := &node{kind: sequenceKind, flow: true, size: 1}
 	for _, item := range strings.Split(text, ", ") {

@@ -243,7 +243,7 @@ func takesNumbers(enum []string) bool {
 func (d *decoder) text(v reflect.Value, n *node, r *rules) {
 	text := n.text
 	if len(r.enum) > 0 && text != "" && !allows(r.enum, text) {
-		d.report(n, "config.bad_value", "%s is not a value here, %s", n.subject(), suggest(shown(n), r.enum, "the values"))
+		d.report(n, "config.bad_value", "%s is not a value here, %s", n.subject(), suggest(shown(n), r.enum, "values"))
 		return
 	}
 	if r.check != "" && text != "" {

@@ -43,7 +43,7 @@ func (d *decoder) auth(a *Auth, n *node) {
 			f := plan.field(e.key.text)
 			switch {
 			case f == nil:
-				d.report(e.key, "config.unknown_key", "unknown key %s, %s", quote(e.key.text), suggest(e.key.text, plan.keys, "the keys here"))
+				d.unknownKey(e.key, plan)
 			case f.key == "use":
 				a.Use = d.alternatives(e.value)
 			default:

@@ -39,7 +39,7 @@ func Format(src []byte) ([]byte, error) {
 	}
 	out := writeTree(t, true)
 	again := parseTree(&source{name: "config", text: out}, true, report)
-	if len(problems) > 0 || !sameMeaning(t.root, again.root, reflect.TypeFor[File]()) || lettersOf(t.comments) != lettersOf(again.comments) {
+	if len(problems) > 0 || !make(shapes).sameMeaning(t.root, again.root, reflect.TypeFor[File]()) || lettersOf(t.comments) != lettersOf(again.comments) {
 		return nil, errors.New("the document uses YAML in a way that cannot be formatted without loss, write it more plainly")
 	}
 	return []byte(out), nil
@@ -48,6 +48,7 @@ func Format(src []byte) ([]byte, error) {
 // slot is a key of a block or an item of a list, with the comments given to it.
 type slot struct {
 	key       *node // nil for items
+	owner     *node // the collection that it is in
 	value     *node
 	line, col int
 	depth     int
@@ -74,12 +75,13 @@ type layout struct {
 	head     []remark
 	foot     []remark
 	keep     bool // the order of the keys
+	shapes   shapes
 	out      strings.Builder
 }
 
 // writeTree writes a tree, with or without its comments.
 func writeTree(t tree, comments bool) string {
-	l := &layout{lines: strings.Split(t.text, "\n"), keep: t.aliases}
+	l := &layout{lines: strings.Split(t.text, "\n"), keep: t.aliases, shapes: shapes{}}
 	if comments {
 		l.comments = t.comments
 	}
@@ -111,7 +113,7 @@ func (l *layout) slots(n *node, parent *slot, indent int) []*slot {
 	}
 	var out []*slot
 	add := func(s *slot) {
-		s.parent, s.depth = parent, depth
+		s.owner, s.parent, s.depth = n, parent, depth
 		s.blank = s.line >= 2 && s.line-2 < len(l.lines) && strings.TrimSpace(l.lines[s.line-2]) == ""
 		l.all = append(l.all, s)
 		out = append(out, s)
@@ -161,9 +163,14 @@ func (l *layout) isBlock(n *node, column int) bool {
 
 // attach gives every comment to a slot, or to the document.
 func (l *layout) attach() {
-	i := 0 // the slots before i begin before the comment
+	i := 0          // the slots before i begin before the comment
+	var given *slot // who got the comment before, with no slot between
+	var asHead bool // as its head
 	for _, c := range l.comments {
-		for i < len(l.all) && (l.all[i].line < c.line || l.all[i].line == c.line && l.all[i].col < c.col) {
+		if i < len(l.all) && l.all[i].before(c) {
+			given, asHead = nil, false
+		}
+		for i < len(l.all) && l.all[i].before(c) {
 			i++
 		}
 		var before, next *slot
@@ -187,11 +194,21 @@ func (l *layout) attach() {
 			before.tail = text
 		case before != nil && before.children == nil && before.value.line > c.line:
 			before.head = append(before.head, r) // between a key and its value
+		case asHead:
+			given.head = append(given.head, r)
 		default:
-			l.place(r, c, before, next)
+			if given == nil {
+				given = before
+			}
+			given, asHead = l.place(r, c, given, next)
 		}
 	}
 	l.splitHead()
+}
+
+// before reports whether a slot begins before a comment.
+func (s *slot) before(c comment) bool {
+	return s.line < c.line || s.line == c.line && s.col < c.col
 }
 
 // ownLine reports whether nothing but space stands before a column of a line.
@@ -210,8 +227,11 @@ func ownLine(line string, col int) bool {
 }
 
 // place gives a comment on a line of its own to the slot after it, or, when it is
-// indented deeper than that, to the innermost slot before it that it lines up with.
-func (l *layout) place(r remark, c comment, before, next *slot) {
+// indented deeper than that, to the innermost slot before it that it lines up
+// with: the slot before or one around it. It returns who got it, and whether as
+// the next one's head; what follows then goes there too or further out, so that
+// comments keep their order.
+func (l *layout) place(r remark, c comment, before, next *slot) (given *slot, asHead bool) {
 	nextCol, nextDepth := 1, 0
 	if next != nil {
 		nextCol, nextDepth = next.col, next.depth
@@ -220,15 +240,16 @@ func (l *layout) place(r remark, c comment, before, next *slot) {
 		for s := before; s != nil && s.depth > nextDepth; s = s.parent {
 			if s.col <= c.col {
 				s.foot = append(s.foot, r)
-				return
+				return s, false
 			}
 		}
 	}
 	if next != nil {
 		next.head = append(next.head, r)
-		return
+		return next, true
 	}
 	l.foot = append(l.foot, r)
+	return &slot{depth: -1}, false
 }
 
 // splitHead takes what stands above a blank line at the beginning of the document
@@ -266,7 +287,7 @@ func (l *layout) block(slots []*slot, t reflect.Type, indent int, first bool) {
 
 // ordered puts the keys of a block in the order of the manual.
 func (l *layout) ordered(slots []*slot, t reflect.Type) []*slot {
-	plan := planFor(t)
+	plan := l.shapes.plan(t)
 	if plan == nil || l.keep {
 		return slots
 	}
@@ -287,11 +308,11 @@ func (l *layout) ordered(slots []*slot, t reflect.Type) []*slot {
 
 // slot writes one slot, the indentation before it being written already.
 func (l *layout) slot(s *slot, t reflect.Type, indent int) {
-	value := typeBelow(t, s.key)
+	value := l.shapes.below(t, s.key)
 	if s.key == nil {
 		l.out.WriteString("-")
 	} else {
-		l.out.WriteString(canonicalKey(s, t) + ":")
+		l.out.WriteString(l.shapes.key(s.key, s.owner, t) + ":")
 	}
 	if s.value.anchor != "" {
 		l.out.WriteString(" &" + s.value.anchor)

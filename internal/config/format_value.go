@@ -24,13 +24,13 @@ func (l *layout) flow(n *node, t reflect.Type) string {
 				b.WriteString(", ")
 			}
 			anchor(item)
-			b.WriteString(l.flowValue(item, typeBelow(t, nil)))
+			b.WriteString(l.flowValue(item, l.shapes.below(t, nil)))
 		}
 		b.WriteByte(']')
 		return b.String()
 	}
 	entries := slices.Clone(n.entries)
-	if plan := planFor(t); plan != nil && !l.keep {
+	if plan := l.shapes.plan(t); plan != nil && !l.keep {
 		rank := func(e entry) int {
 			for i := range plan.fields {
 				if f := &plan.fields[i]; f.key == e.key.text || f.also != "" && f.also == e.key.text {
@@ -46,9 +46,9 @@ func (l *layout) flow(n *node, t reflect.Type) string {
 		if i > 0 {
 			b.WriteString(", ")
 		}
-		b.WriteString(canonicalKey(&slot{key: e.key, value: e.value}, t))
+		b.WriteString(l.shapes.key(e.key, n, t))
 		b.WriteByte(':')
-		value := l.flowValue(e.value, typeBelow(t, e.key))
+		value := l.flowValue(e.value, l.shapes.below(t, e.key))
 		if value != "" || e.value.anchor != "" {
 			b.WriteByte(' ')
 		}
@@ -70,38 +70,49 @@ func (l *layout) flowValue(n *node, t reflect.Type) string {
 	}
 }
 
-// canonicalKey is the key of a slot as it is to be written.
-func canonicalKey(s *slot, t reflect.Type) string {
-	if plan := planFor(t); plan != nil {
+// key is a key of a mapping as it is to be written: in the first of its
+// two spellings, unless both are there.
+func (s shapes) key(key, owner *node, t reflect.Type) string {
+	if plan := s.plan(t); plan != nil {
 		for i := range plan.fields {
-			if f := &plan.fields[i]; f.also != "" && f.also == s.key.text {
+			if f := &plan.fields[i]; f.also != "" && f.also == key.text && owner.get(f.key) == nil {
 				return f.key
 			}
 		}
 	}
-	return keyText(s.key)
+	return keyText(key)
 }
 
-// planFor is the plan of a type whose keys are known, else nil.
-func planFor(t reflect.Type) *structPlan {
-	switch {
-	case t == nil:
+// shapes knows which keys stand where in the document. It is a memory of plans,
+// made for one run of formatting or masking.
+type shapes map[reflect.Type]*structPlan
+
+// plan is the plan of a type whose keys are known, else nil.
+func (s shapes) plan(t reflect.Type) *structPlan {
+	if t == nil {
 		return nil
-	case t == useType:
-		return planOf(reflect.TypeFor[RateLimit]())
-	case t.Kind() == reflect.Struct && !isScalar(t) && t != reflect.TypeFor[JSONSchema]():
-		return planOf(t)
 	}
-	return nil
+	p, known := s[t]
+	if known {
+		return p
+	}
+	switch {
+	case t == useType:
+		p = planOf(reflect.TypeFor[RateLimit]())
+	case t.Kind() == reflect.Struct && !isScalar(t) && t != reflect.TypeFor[JSONSchema]():
+		p = planOf(t)
+	}
+	s[t] = p
+	return p
 }
 
-// typeBelow is the type of the value of a key, or of an item.
-func typeBelow(t reflect.Type, key *node) reflect.Type {
+// below is the type of the value of a key, or of an item; nil where any shape is allowed.
+func (s shapes) below(t reflect.Type, key *node) reflect.Type {
 	if t == nil {
 		return nil
 	}
 	if key != nil {
-		if plan := planFor(t); plan != nil {
+		if plan := s.plan(t); plan != nil {
 			owner := t
 			if t == useType {
 				owner = reflect.TypeFor[RateLimit]()
@@ -174,9 +185,14 @@ func scalarText(n *node, flow bool) string {
 	return doubleQuoted(n.text)
 }
 
-// keyText writes a key.
+// keyText writes a key, without quotes where it can.
 func keyText(n *node) string {
-	if n.style == plainStyle && n.text != "<<" && strings.Contains(n.text, ":") {
+	switch {
+	case n.style == plainStyle && n.text == "<<":
+		return n.text
+	case plainSafe(n.text, true) && !strings.Contains(n.text, ":"):
+		return n.text
+	case n.style == plainStyle && strings.Contains(n.text, ":"):
 		return doubleQuoted(n.text)
 	}
 	return scalarText(n, true)
@@ -235,7 +251,7 @@ func doubleQuoted(s string) string {
 func width(s string) int { return utf8.RuneCountInString(s) }
 
 // sameMeaning reports whether two trees hold the same, whatever the order of keys and the quotes.
-func sameMeaning(a, b *node, t reflect.Type) bool {
+func (s shapes) sameMeaning(a, b *node, t reflect.Type) bool {
 	if a == nil || b == nil {
 		return (a == nil || len(a.entries) == 0) == (b == nil || len(b.entries) == 0)
 	}
@@ -251,19 +267,18 @@ func sameMeaning(a, b *node, t reflect.Type) bool {
 		return a.text == b.text
 	}
 	for i := range a.items {
-		if !sameMeaning(a.items[i], b.items[i], typeBelow(t, nil)) {
+		if !s.sameMeaning(a.items[i], b.items[i], s.below(t, nil)) {
 			return false
 		}
 	}
 	for _, e := range a.entries {
-		key := e.key.text
-		if plan := planFor(t); plan != nil {
-			if f := plan.field(key); f != nil {
-				key = f.key
+		other := b.get(e.key.text)
+		if plan := s.plan(t); plan != nil && other == nil {
+			if f := plan.field(e.key.text); f != nil {
+				other = b.get(f.key)
 			}
 		}
-		other := b.get(key)
-		if other == nil || !sameMeaning(e.value, other, typeBelow(t, e.key)) {
+		if other == nil || !s.sameMeaning(e.value, other, s.below(t, e.key)) {
 			return false
 		}
 	}

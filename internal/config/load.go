@@ -242,7 +242,10 @@ func (l *loader) include(f *File) {
 			at, p = list.items[i], p.index(i)
 		}
 		if pattern == "" {
-			continue // reported as it was decoded
+			if at.kind == scalarKind && at.text == "" {
+				l.report(main, at, p, "config.bad_value", "is empty, name a file or remove the item")
+			}
+			continue
 		}
 		for _, name := range l.matches(main, at, p, pattern) {
 			abs := l.locate(main, name)
@@ -320,7 +323,7 @@ func (l *loader) includeOne(f *File, main *source, at *node, p path, name string
 		field := plan.field(key)
 		switch {
 		case field == nil:
-			d.report(e.key, "config.unknown_key", "unknown key %s, %s", quote(key), suggest(key, []string{"apis", "routes", "upstreams"}, "the keys of an included file"))
+			d.report(e.key, "config.unknown_key", "unknown key %s, %s", quote(key), suggest(key, []string{"apis", "routes", "upstreams"}, "keys of an included file"))
 		case key == "include":
 			d.report(e.key, "config.include_cycle", "an included file cannot include others, list them in %s", main.name)
 		case key != "apis" && key != "routes" && key != "upstreams":

@@ -20,35 +20,35 @@ func Mask(src []byte) ([]byte, error) {
 		return nil, err
 	}
 	if t.root != nil {
-		maskNode(t.root, reflect.TypeFor[File](), "")
+		shapes{}.mask(t.root, reflect.TypeFor[File](), "")
 	}
 	return []byte(writeTree(t, false)), nil
 }
 
-// maskNode masks what is secret below a node. The type is that of the field it is
+// mask masks what is secret below a node. The type is that of the field it is
 // for, nil where any shape is allowed; keys is the check of the keys around it.
-func maskNode(n *node, t reflect.Type, keys string) {
+func (s shapes) mask(n *node, t reflect.Type, keys string) {
 	switch n.kind {
 	case aliasKind:
 		// What is no secret where it is defined may be one here.
-		maskNode(n.target, t, keys)
+		s.mask(n.target, t, keys)
 	case scalarKind:
 		if t == secretType {
 			n.text, n.style = maskText(n.text), maskStyle(n)
 		}
 	case sequenceKind:
 		for _, item := range n.items {
-			maskNode(item, typeBelow(t, nil), keys)
+			s.mask(item, s.below(t, nil), keys)
 		}
 	case mappingKind:
-		plan := planFor(t)
+		plan := s.plan(t)
 		for _, e := range n.entries {
 			if e.key.text == "<<" {
-				maskMerged(e.value, t, keys)
+				s.maskMerged(e.value, t, keys)
 				continue
 			}
 			if t != nil && t.Kind() == reflect.Map && strings.HasSuffix(keys, "header") && carriesCredentials(e.key.text) {
-				maskNode(e.value, secretType, "")
+				s.mask(e.value, secretType, "")
 				continue
 			}
 			below := ""
@@ -57,20 +57,20 @@ func maskNode(n *node, t reflect.Type, keys string) {
 					below = f.rules.keys
 				}
 			}
-			maskNode(e.value, typeBelow(t, e.key), below)
+			s.mask(e.value, s.below(t, e.key), below)
 		}
 	}
 }
 
 // maskMerged masks what << brings into a block: blocks of the same type.
-func maskMerged(n *node, t reflect.Type, keys string) {
+func (s shapes) maskMerged(n *node, t reflect.Type, keys string) {
 	if n.kind == sequenceKind {
 		for _, item := range n.items {
-			maskNode(item, t, keys)
+			s.mask(item, t, keys)
 		}
 		return
 	}
-	maskNode(n, t, keys)
+	s.mask(n, t, keys)
 }
 
 // carriesCredentials reports whether a header's values are secrets, by its name.

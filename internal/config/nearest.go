@@ -1,9 +1,6 @@
 package config
 
-import (
-	"slices"
-	"strings"
-)
+import "strings"
 
 // nearest returns the candidate that a misspelt word most likely stands for, or
 // "" when none is near: within a third of its length in edits, at least one.
@@ -53,18 +50,19 @@ func edits(a, b string, limit int) int {
 }
 
 // suggest says what a word that is not among the candidates should be: the
-// nearest one, or all of them when they are few.
-func suggest(word string, candidates []string, what string) string {
+// nearest one, or all of them when they are not too many. many is what they are.
+func suggest(word string, candidates []string, many string) string {
+	const most = 24
 	if c := nearest(word, candidates); c != "" {
 		return "did you mean " + quote(c) + "?"
 	}
-	if len(candidates) == 0 {
-		return "there are no " + what
+	switch {
+	case len(candidates) == 0:
+		return "there are no " + many
+	case len(candidates) > most:
+		return "the " + many + " are " + strings.Join(candidates[:most], ", ") + " and others"
+	case len(candidates) == 1:
+		return "the only choice is " + candidates[0]
 	}
-	sorted := slices.Clone(candidates)
-	if len(sorted) > 12 {
-		slices.Sort(sorted)
-		return what + " are " + strings.Join(sorted[:12], ", ") + " and others"
-	}
-	return what + " are " + strings.Join(sorted, ", ")
+	return "the " + many + " are " + strings.Join(candidates, ", ")
 }

@@ -11,11 +11,11 @@ import (
 	"time"
 )
 
-//go:generate go run ./gen comments
-//go:generate go run ./gen reference
+//go:generate go run ./generate comments
+//go:generate go run ./generate reference
 
 // comments.json holds the doc comments of the document's types and fields, by
-// "Type" and "Type.Field". The folder gen writes it from the source.
+// "Type" and "Type.Field". The folder generate writes it from the source.
 //
 //go:embed comments.json
 var commentsJSON []byte

@@ -4,36 +4,26 @@ import (
 	"bytes"
 	"encoding/json"
 	"errors"
-	"fmt"
-	"math"
+	"strconv"
 	"strings"
-
-	"github.com/goccy/go-yaml"
-	"github.com/goccy/go-yaml/ast"
-	"github.com/goccy/go-yaml/parser"
 )
 
 // ToJSON writes a YAML document as JSON of at most some limit of bytes, with its
-// keys in their order. Anchors and merges are resolved; comments are lost.
+// keys in their order. Aliases and merges are resolved; comments are lost. Numbers
+// that JSON does not have become texts.
 func ToJSON(text []byte, limit int) ([]byte, error) {
-	file, err := parser.ParseBytes(text, 0)
-	if err != nil {
+	var problems Diagnostics
+	t := parseTree(&source{name: "config", text: string(text)}, false, func(d Diagnostic) { problems = append(problems, d) })
+	if err := problems.Err(); err != nil {
 		return nil, err
 	}
-	w := jsonWriter{limit: limit, anchors: map[string]ast.Node{}, targets: map[ast.Node]ast.Node{}}
-	var root ast.Node
-	for _, doc := range file.Docs {
-		if doc.Body != nil {
-			root = doc.Body
-			break
-		}
+	if t.root == nil {
+		return []byte("{}\n"), nil
 	}
-	if root == nil {
-		return []byte("null\n"), nil
-	}
-	ast.Walk(&w, root)
-	if err := w.value(root); err != nil {
-		return nil, err
+	w := jsonWriter{limit: limit}
+	w.value(t.root)
+	if w.err != nil {
+		return nil, w.err
 	}
 	var out bytes.Buffer
 	if err := json.Indent(&out, w.out, "", "  "); err != nil {
@@ -43,177 +33,96 @@ func ToJSON(text []byte, limit int) ([]byte, error) {
 	return out.Bytes(), nil
 }
 
-// jsonWriter writes a parsed document.
+// jsonWriter writes a tree as JSON.
 type jsonWriter struct {
-	out     []byte
-	limit   int
-	anchors map[string]ast.Node   // as of the node that is visited
-	targets map[ast.Node]ast.Node // what each alias stands for
-	depth   int
+	out   []byte
+	limit int
+	err   error
 }
 
-// Visit finds what aliases stand for, in the order of the document: a name may be
-// given anew.
-func (w *jsonWriter) Visit(n ast.Node) ast.Visitor {
-	switch n := n.(type) {
-	case *ast.AnchorNode:
-		w.anchors[n.Name.GetToken().Value] = n.Value
-	case *ast.AliasNode:
-		w.targets[n] = w.anchors[n.Value.GetToken().Value]
+func (w *jsonWriter) value(n *node) {
+	if w.err != nil {
+		return
 	}
-	return w
-}
-
-// maxNesting is more than any configuration has: an anchor may hold
-// an alias to itself, and a few aliases can stand for very much.
-const (
-	maxNesting = 100
-)
-
-func (w *jsonWriter) value(n ast.Node) error {
-	if w.depth++; w.depth > maxNesting || len(w.out) > w.limit {
-		return errors.New("it is nested too deeply, or too large")
+	if len(w.out) > w.limit {
+		w.err = errors.New("it is too large to be written as JSON, with all that its aliases stand for")
+		return
 	}
-	defer func() { w.depth-- }()
-	switch n := n.(type) {
-	case *ast.AnchorNode:
-		return w.value(n.Value)
-	case *ast.AliasNode:
-		if t := w.targets[n]; t != nil {
-			return w.value(t)
+	switch n.kind {
+	case mappingKind:
+		w.out = append(w.out, '{')
+		for i, e := range n.entries {
+			w.comma(i)
+			w.text(e.key.text)
+			w.out = append(w.out, ':')
+			w.value(e.value)
 		}
-	case *ast.MappingNode:
-		return w.mapping(n)
-	case *ast.SequenceNode:
+		w.out = append(w.out, '}')
+	case sequenceKind:
 		w.out = append(w.out, '[')
-		for i, item := range n.Values {
-			if i > 0 {
-				w.out = append(w.out, ',')
-			}
-			if err := w.value(item); err != nil {
-				return err
-			}
+		for i, item := range n.items {
+			w.comma(i)
+			w.value(item)
 		}
 		w.out = append(w.out, ']')
-		return nil
-	case *ast.InfinityNode, *ast.NanNode:
-		return w.scalar(n.GetToken().Value) // JSON has no such number
-	case *ast.LiteralNode:
-		return w.scalar(n.Value.Value)
-	case ast.ScalarNode:
-		return w.scalar(n.GetValue())
+	case scalarKind:
+		w.scalar(n)
+	default:
+		w.out = append(w.out, "null"...)
 	}
-	return fmt.Errorf("it holds a %s that JSON has nothing for", strings.ToLower(n.Type().String()))
 }
 
-func (w *jsonWriter) mapping(n *ast.MappingNode) error {
-	w.out = append(w.out, '{')
-	for i, e := range w.entries(n, 0) {
-		if i > 0 {
-			w.out = append(w.out, ',')
-		}
-		if err := w.scalar(jsonKey(e)); err != nil {
-			return err
-		}
-		w.out = append(w.out, ':')
-		if err := w.value(e.Value); err != nil {
-			return err
-		}
+func (w *jsonWriter) comma(i int) {
+	if i > 0 {
+		w.out = append(w.out, ',')
 	}
-	w.out = append(w.out, '}')
-	return nil
 }
 
-// entries are the keys of a mapping, and behind them those that << brings and
-// that it does not have.
-func (w *jsonWriter) entries(n *ast.MappingNode, depth int) []*ast.MappingValueNode {
-	var own, merges []*ast.MappingValueNode
-	seen := map[string]bool{}
-	for _, e := range n.Values {
-		if _, merge := e.Key.(*ast.MergeKeyNode); merge {
-			merges = append(merges, e)
-		} else if !seen[jsonKey(e)] {
-			seen[jsonKey(e)] = true
-			own = append(own, e)
+// scalar writes numbers and truth values as JSON has them, and all else as text.
+func (w *jsonWriter) scalar(n *node) {
+	switch n.scalarType() {
+	case boolType:
+		w.out = strconv.AppendBool(w.out, strings.EqualFold(n.text, "true"))
+		return
+	case intType, floatType:
+		number := strings.TrimPrefix(n.text, "+")
+		if json.Valid([]byte(number)) {
+			w.out = append(w.out, number...)
+			return
+		}
+		base := 10
+		if digits := strings.TrimPrefix(number, "-"); strings.HasPrefix(digits, "0x") || strings.HasPrefix(digits, "0o") {
+			base = 0
+		}
+		if i, err := strconv.ParseInt(number, base, 64); err == nil {
+			w.out = strconv.AppendInt(w.out, i, 10)
+			return
 		}
 	}
-	for _, m := range merges {
-		for _, from := range w.merged(m.Value, depth) {
-			for _, e := range w.entries(from, depth+1) {
-				if !seen[jsonKey(e)] {
-					seen[jsonKey(e)] = true
-					own = append(own, e)
-				}
-			}
-		}
-	}
-	return own
+	w.text(n.text)
 }
 
-// merged are the mappings that a << names.
-func (w *jsonWriter) merged(n ast.Node, depth int) []*ast.MappingNode {
-	if depth > maxNesting {
-		return nil
-	}
-	switch n := n.(type) {
-	case *ast.MappingNode:
-		return []*ast.MappingNode{n}
-	case *ast.AnchorNode:
-		return w.merged(n.Value, depth+1)
-	case *ast.AliasNode:
-		return w.merged(w.targets[n], depth+1)
-	case *ast.SequenceNode:
-		var all []*ast.MappingNode
-		for _, item := range n.Values {
-			all = append(all, w.merged(item, depth+1)...)
-		}
-		return all
-	}
-	return nil
-}
-
-func jsonKey(e *ast.MappingValueNode) string {
-	if s, ok := e.Key.(*ast.StringNode); ok {
-		return s.Value
-	}
-	return e.Key.GetToken().Value
-}
-
-func (w *jsonWriter) scalar(v any) error {
-	if f, ok := v.(float64); ok && (math.IsInf(f, 0) || math.IsNaN(f)) {
-		v = fmt.Sprint(f)
-	}
+func (w *jsonWriter) text(s string) {
 	var out bytes.Buffer
 	e := json.NewEncoder(&out)
 	e.SetEscapeHTML(false)
-	if err := e.Encode(v); err != nil {
-		return err
+	if err := e.Encode(s); err != nil {
+		w.err = err
+		return
 	}
 	w.out = append(w.out, bytes.TrimSuffix(out.Bytes(), []byte("\n"))...)
-	return nil
 }
 
 // Included lists the patterns of a document's include, as they are written. One
 // that cannot be parsed has none: whoever parses it next says why.
 func Included(text []byte) []string {
-	var head struct {
-		Include any `yaml:"include"`
-	}
-	if yaml.Unmarshal(text, &head) != nil {
-		return nil
-	}
-	switch v := head.Include.(type) {
-	case nil:
-		return nil
-	case []any:
-		patterns := make([]string, len(v))
-		for i, p := range v {
-			patterns[i] = fmt.Sprint(p)
+	t := parseTree(&source{text: string(text)}, false, func(Diagnostic) {})
+	list := t.root.get("include")
+	var out []string
+	for i := range list.length() {
+		if item := list.item(i); item != nil && item.kind == scalarKind {
+			out = append(out, item.text)
 		}
-		return patterns
-	default:
-		return []string{fmt.Sprint(v)}
 	}
+	return out
 }
-
-// locate finds where a document has a reference, as line and column from 1, the

@@ -52,6 +52,9 @@ func (d *decoder) check(name string, n *node, text string) (kept, code, problem 
 		return d.l.locate(d.src, text), "", ""
 	case "host":
 		text = strings.ToLower(text)
+	case "url", "credential_url", "target":
+		// What stands before an @ may be a password.
+		n.hidden = n.hidden || strings.Contains(text, "@")
 	case "base_path":
 		text = strings.TrimRight(text, "/")
 		if text == "" {

@@ -1,4 +1,4 @@
-// Command gen writes what is made from the source of the package config: the doc
+// Command generate writes what is made from the source of the package config: the doc
 // comments that stand in the schema and the manual, and the manual itself. It is
 // run by go generate, in the folder of the package.
 package main
@@ -24,7 +24,7 @@ const (
 
 func main() {
 	if err := run(os.Args[1:]); err != nil {
-		fmt.Fprintln(os.Stderr, "gen:", err)
+		fmt.Fprintln(os.Stderr, "generate:", err)
 		os.Exit(1)
 	}
 }
