@@ -61,6 +61,10 @@ func (in *input) init() { in.b = in.own[:] }
 func (in *input) unread() []byte { return in.b[in.r:in.w] }
 func (in *input) empty() bool    { return in.r == in.w }
 
+// spent reports whether nothing of another request is there: some clients end a
+// body with an empty line.
+func (in *input) spent() bool { return in.empty() || string(in.unread()) == "\r\n" }
+
 // free is where to read to. It may be empty.
 func (in *input) free() []byte { return in.b[in.w:] }
 

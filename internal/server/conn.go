@@ -44,7 +44,14 @@ type conn struct {
 	lookAt int        // where the search for the end of that head goes on
 	used   bool       // a request has been served
 	peeked bool       // Buffer was asked for since the wait began
-	fresh  bool       // no byte has been read yet: HTTP/2 may begin
+
+	// What Turn leaves to react: a head that it parsed, or the end.
+	pending    http1.Framing
+	pendingErr error
+	parsed     bool
+	over       bool
+	cause      parting
+	fresh      bool // no byte has been read yet: HTTP/2 may begin
 
 	seen    uint64 // the sweeper's: the state it saw last,
 	seenFor int    // and for how many ticks
@@ -69,7 +76,82 @@ func (c *conn) serve() {
 	if c.set.tls != nil && !c.handshake() {
 		return
 	}
-	for c.read() && c.process() {
+	for {
+		switch {
+		case c.tls == nil && c.used && c.slot == nil:
+			if !c.react() {
+				return
+			}
+		case !c.read() || !c.process():
+			return
+		}
+	}
+}
+
+// react serves simple requests from inside the wait for them: those that are in
+// the buffer whole and lead to nothing that reads. It reports whether the
+// connection goes on outside, where whatever is pending is done.
+func (c *conn) react() bool {
+	if !c.arm() {
+		return false
+	}
+	c.peeked, c.over = false, false
+	err := c.sock.Loop(c)
+	switch {
+	case c.over:
+		return false
+	case err == nil:
+		return c.process()
+	}
+	if c.slot != nil {
+		c.free()
+	}
+	return c.outlasts(err)
+}
+
+// Turn handles n bytes that a wait has brought. It is called inside the wait, so
+// it leaves to react all that could read or close.
+func (c *conn) Turn(n int) bool {
+	room := c.room()
+	c.begin(n, true)
+	if n == room {
+		return false // there may be more
+	}
+	for {
+		f, err := c.parse()
+		if err != nil || !c.simple(f) {
+			c.pending, c.pendingErr, c.parsed = f, err, true
+			return false
+		}
+		if !c.exchange(f) {
+			c.over = true
+			return false
+		}
+		if c.slot.in.spent() {
+			c.rest()
+			return c.arm()
+		}
+	}
+}
+
+// room is how much the read that has just been made could take.
+func (c *conn) room() int {
+	if c.slot == nil {
+		return len(c.first)
+	}
+	return len(c.slot.in.free())
+}
+
+// simple reports whether a request can be served without reading on: its body is
+// there, and it asks for no tunnel.
+func (c *conn) simple(f http1.Framing) bool {
+	return f.Kind == http1.NoBody && c.slot.x.Request.Upgrade == nil
+}
+
+// Wait gives back what Buffer took in vain.
+func (c *conn) Wait() {
+	if c.slot != nil {
+		c.free()
 	}
 }
 
@@ -77,6 +159,9 @@ func (c *conn) serve() {
 func (c *conn) end() {
 	if c.away {
 		return
+	}
+	if c.slot != nil {
+		c.part()
 	}
 	c.state.leave(gone)
 	if c.slot != nil {
@@ -130,28 +215,44 @@ func (c *conn) await() bool {
 		c.now = time.Now()
 	}
 	for {
-		if c.sock.ReadWithin(c.now, c.set.idle) != nil {
-			return false
-		}
-		// In this order: a drain first says that it drains, and then shortens the
-		// waits it finds, so either it finds this one or it is seen here.
-		if c.l.draining.Load() && c.sock.SetReadDeadline(c.l.quietUntil(c.now)) != nil {
+		if !c.arm() {
 			return false
 		}
 		n, err := c.receive()
 		if n > 0 {
-			c.begin(n)
+			c.begin(n, false)
 			return true
 		}
 		if c.slot != nil {
 			c.free()
 		}
-		if !errors.Is(err, os.ErrDeadlineExceeded) || c.sock.Quiet() || c.l.cutting.Load() {
-			return false // the client has gone, or nothing came, not even at the last moment
+		if !c.outlasts(err) {
+			return false
 		}
-		c.forgetDeadline()
-		c.now = time.Now()
 	}
+}
+
+// arm bounds the wait for a request. It reports false when the connection is of
+// no use any more.
+func (c *conn) arm() bool {
+	if c.sock.ReadWithin(c.now, c.set.idle) != nil {
+		return false
+	}
+	// In this order: a drain first says that it drains, and then shortens the
+	// waits it finds, so either it finds this one or it is seen here.
+	return !c.l.draining.Load() || c.sock.SetReadDeadline(c.l.quietUntil(c.now)) == nil
+}
+
+// outlasts reports whether the connection goes on behind a wait for a request
+// that failed: not when the client has gone, or nothing came, not even at the last
+// moment.
+func (c *conn) outlasts(err error) bool {
+	if !errors.Is(err, os.ErrDeadlineExceeded) || c.sock.Quiet() || c.l.cutting.Load() {
+		return false
+	}
+	c.forgetDeadline()
+	c.now = time.Now()
+	return true
 }
 
 // receive waits for the beginning of a request.
@@ -163,8 +264,9 @@ func (c *conn) receive() (int, error) {
 	return c.tls.Read(c.first[:])
 }
 
-// begin makes the conn busy: n bytes of a request are there.
-func (c *conn) begin(n int) {
+// begin makes the conn busy: n bytes of a request are there. Inside a wait it must
+// not read.
+func (c *conn) begin(n int, inside bool) {
 	direct := c.slot != nil
 	if !direct {
 		c.slot = c.server.getSlot()
@@ -175,7 +277,7 @@ func (c *conn) begin(n int) {
 		c.forgetDeadline()
 	}
 	switch {
-	case direct || n < firstBuffer: // that was all
+	case direct || n < firstBuffer || inside: // that was all, or Turn sees to it
 	case c.tls != nil:
 		c.takeBuffered()
 	case !c.sock.Quiet():
@@ -266,7 +368,7 @@ func (c *conn) process() bool {
 			}
 			c.fresh = false
 		}
-		f, err := c.parse()
+		f, err := c.next()
 		switch {
 		case err == http1.ErrIncomplete:
 			if !in.grow(&c.server.buffers, c.set.head.Head+1) {
@@ -280,11 +382,20 @@ func (c *conn) process() bool {
 		case !c.exchange(f):
 			return false
 		}
-		if in.empty() || string(in.unread()) == "\r\n" { // some clients end a body with an empty line
+		if in.spent() {
 			c.rest()
 			return true
 		}
 	}
+}
+
+// next is parse, or what Turn has parsed and left.
+func (c *conn) next() (http1.Framing, error) {
+	if !c.parsed {
+		return c.parse()
+	}
+	c.parsed = false
+	return c.pending, c.pendingErr
 }
 
 // parse reads a head. What it finds is in the slot's exchange.
@@ -350,4 +461,7 @@ func (c *conn) cut() {
 	c.sock.Interrupt()
 }
 
-var _ sock.Receiver = (*conn)(nil)
+var (
+	_ sock.Receiver = (*conn)(nil)
+	_ sock.Reactor  = (*conn)(nil)
+)

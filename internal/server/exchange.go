@@ -45,7 +45,7 @@ func (c *conn) exchange(f http1.Framing) bool {
 	if keep && ended {
 		return true
 	}
-	c.part(err != nil && !s.out.apologised, ended)
+	c.cause = parting{due: true, broken: err != nil && !s.out.apologised, ended: ended}
 	s.spoiled = errors.Is(err, errPanicked) // nobody knows who still has its memory
 	return false
 }

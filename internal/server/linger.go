@@ -16,10 +16,18 @@ const (
 	lingerTotal = 30 * time.Second
 )
 
-// part prepares the end of the connection behind its last response. broken says
-// that the response was cut, ended that the request was read whole.
-func (c *conn) part(broken, ended bool) {
+// parting is how the last exchange of a connection ended.
+type parting struct {
+	due    bool // there was one
+	broken bool // the response was cut
+	ended  bool // the request was read whole
+}
+
+// part prepares the end of the connection behind its last response.
+func (c *conn) part() {
+	broken, ended := c.cause.broken, c.cause.ended
 	switch {
+	case !c.cause.due:
 	case broken && c.slot.out.endless:
 		// Only a reset tells the client that this is not the end of the body.
 		if l, ok := c.sock.Conn.(interface{ SetLinger(sec int) error }); ok {

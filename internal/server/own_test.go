@@ -64,7 +64,7 @@ func BenchmarkProcess(b *testing.B) {
 		"Accept: application/json\r\nAccept-Encoding: gzip\r\nX-Api-Key: slk_abcdefgh_0123456789\r\n\r\n")
 	b.ReportAllocs()
 	for b.Loop() {
-		c.begin(copy(c.first[:], request))
+		c.begin(copy(c.first[:], request), false)
 		if !c.process() {
 			b.Fatal("the connection ended")
 		}

@@ -13,7 +13,7 @@ import (
 //	idle    waits for a request and holds no slot
 //	busy    has a slot; its exchange may be cancelled
 //	held    was busy or idle, and another goroutine looks at it this moment
-//	poked   idle, and a drain has set the deadline of its wait
+//	poked   idle, and a drain or the sweeper has set the deadline of its wait
 //	tunnel  joined to an upstream
 //	handed  served by net/http, as HTTP/2
 //	gone    closed

@@ -13,6 +13,7 @@ import (
 //
 //   - an exchange that has been at work since the last look, and whose client has
 //     closed, is cancelled; one that waits for a target looks after it,
+//   - a connection whose client has closed together with its last request ends,
 //   - a tunnel in which nothing moves is cut,
 //   - a stream of HTTP/2 that waits for its client for too long, or to whom its
 //     client is too slow, is cut (see watch),
@@ -53,6 +54,13 @@ func (c *conn) sweep(tick time.Duration) {
 	}
 	c.seenFor++
 	switch v & stateMask {
+	case idle:
+		// The end of input that came together with the last request was not told of
+		// (see sock); one that comes now is.
+		if c.seenFor == 1 && c.sock.Ended() && c.state.hold(idle) {
+			c.sock.Interrupt()
+			c.state.release(poked)
+		}
 	case busy:
 		if c.seenFor > patientTicks && c.seenFor%patientTicks != 0 {
 			return

@@ -11,6 +11,12 @@
 // at once without losing the wake-up. Receive asks for its buffer only when there
 // is something to read, so an idle connection holds none.
 //
+// Loop goes further for a side that only reacts: it stays inside one read for as
+// long as each message is answered there, so that every wait is preceded by a read
+// that found all there was, and none is tried in vain. The kernel tells of a
+// readable socket once; whatever comes behind that read is told of anew. An end of
+// input that came together with the last bytes is not: Ended tells here too.
+//
 // # Deadlines
 //
 // Moving a deadline in the runtime costs a lock and a timer for every call, so
@@ -43,6 +49,18 @@ type Receiver interface {
 	Sent()
 	// Buffer returns where to read to; it is not empty.
 	Buffer() []byte
+}
+
+// Reactor is what Loop drives.
+type Reactor interface {
+	// Buffer returns where to read to, when there may be something to read.
+	Buffer() []byte
+	// Turn handles n bytes that were read. It reports whether to wait for more:
+	// not when the buffer was full, or when it wants to read by itself, which it
+	// must not before Loop has returned. Nor must it close the connection.
+	Turn(n int) bool
+	// Wait tells that the buffer was asked for in vain.
+	Wait()
 }
 
 // Pace is the floor under how fast a peer moves bytes in one direction.
@@ -83,6 +101,8 @@ type Conn struct {
 // read allocates nothing.
 type reading struct {
 	step   func(fd uintptr) bool
+	turns  func(fd uintptr) bool
+	loop   Reactor
 	to     Receiver
 	own    slice // the Receiver of Read
 	send   []byte
@@ -111,6 +131,7 @@ func New(c net.Conn) (*Conn, error) {
 	}
 	s := &Conn{Conn: c, raw: raw}
 	s.rd.step = s.readStep
+	s.rd.turns = s.loopStep
 	s.wr.step = s.writeStep
 	return s, nil
 }
@@ -206,6 +227,36 @@ func (c *Conn) SendReceive(msg []byte, to Receiver) (n int, sent bool, err error
 	to.Sent()
 	n, err = c.receive(nil, to)
 	return n, true, err
+}
+
+// Loop reads and calls r.Turn with what was there, again and again. It returns nil
+// when Turn wants no more, and the error of the read otherwise.
+func (c *Conn) Loop(r Reactor) error {
+	c.rd.loop, c.rd.err = r, nil
+	err := c.raw.Read(c.rd.turns)
+	c.rd.loop = nil
+	if c.rd.err != nil {
+		return c.rd.err
+	}
+	return err
+}
+
+// loopStep runs inside the poller's read lock, like readStep.
+func (c *Conn) loopStep(fd uintptr) bool {
+	r := c.rd.loop
+	n, err := ignoringEINTR(read, int(fd), r.Buffer())
+	switch {
+	case err == syscall.EAGAIN:
+		r.Wait()
+		return false
+	case err != nil:
+		c.rd.err = os.NewSyscallError("read", err)
+		return true
+	case n == 0:
+		c.rd.err = io.EOF
+		return true
+	}
+	return !r.Turn(n)
 }
 
 func (c *Conn) receive(send []byte, to Receiver) (int, error) {

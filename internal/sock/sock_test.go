@@ -7,6 +7,7 @@ import (
 	"io"
 	"net"
 	"os"
+	"strings"
 	"testing"
 	"time"
 
@@ -286,4 +287,89 @@ func BenchmarkRoundTrip(b *testing.B) {
 			_, _ = c.Conn.Read(buf)
 		}
 	})
+}
+
+// reactor answers each message from inside the wait.
+type reactor struct {
+	c     *sock.Conn
+	buf   []byte
+	stop  string // the message that ends the loop
+	calls string
+}
+
+func (r *reactor) Buffer() []byte { return r.buf }
+func (r *reactor) Wait()          { r.calls += "wait " }
+
+func (r *reactor) Turn(n int) bool {
+	msg := string(r.buf[:n])
+	r.calls += msg + " "
+	if msg == r.stop {
+		return false
+	}
+	_, _ = r.c.Write([]byte(msg))
+	return true
+}
+
+func TestLoopAnswersUntilTurnWantsNoMore(t *testing.T) {
+	c, peer := pair(t)
+	r := &reactor{c: c, buf: make([]byte, 64), stop: "stop"}
+	done := make(chan error)
+	go func() { done <- c.Loop(r) }()
+	b := make([]byte, 8)
+	for _, msg := range []string{"one", "two", "stop"} {
+		_, _ = peer.Write([]byte(msg))
+		if msg != "stop" {
+			n, _ := peer.Read(b)
+			if string(b[:n]) != msg {
+				t.Fatalf("got %q", b[:n])
+			}
+		}
+	}
+	if err := <-done; err != nil {
+		t.Errorf("got %v", err)
+	}
+	if calls := strings.ReplaceAll(r.calls, "wait ", ""); calls != "one two stop " {
+		t.Errorf("calls: %s", r.calls)
+	}
+}
+
+func TestLoopNeverLosesAWakeUp(t *testing.T) {
+	c, peer := pair(t)
+	r := &reactor{c: c, buf: make([]byte, 64), stop: "stop"}
+	done := make(chan error)
+	go func() { done <- c.Loop(r) }()
+	b := make([]byte, 8)
+	for i := range 20_000 {
+		_ = peer.SetReadDeadline(time.Now().Add(10 * time.Second))
+		_, _ = peer.Write([]byte("x"))
+		if n, err := peer.Read(b); n != 1 || err != nil {
+			t.Fatalf("round %d: %d, %v", i, n, err)
+		}
+	}
+	peer.Close()
+	if err := <-done; err != io.EOF {
+		t.Errorf("got %v", err)
+	}
+}
+
+func TestLoopEndsAtTheDeadline(t *testing.T) {
+	c, _ := pair(t)
+	_ = c.ReadWithin(time.Now(), 20*time.Millisecond)
+	if err := c.Loop(&reactor{c: c, buf: make([]byte, 64)}); !errors.Is(err, os.ErrDeadlineExceeded) {
+		t.Errorf("got %v", err)
+	}
+}
+
+func TestEndedSeesWhatWasReadBeforeIt(t *testing.T) {
+	c, peer := pair(t)
+	_, _ = peer.Write([]byte("last"))
+	_ = peer.CloseWrite()
+	eventually(t, c.Gone)
+	if c.Ended() {
+		t.Error("ended with data to read")
+	}
+	_, _ = c.Read(make([]byte, 8))
+	if !c.Ended() {
+		t.Error("not ended behind the last byte")
+	}
 }
