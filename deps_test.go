@@ -34,7 +34,7 @@ var rooms = map[string][]string{
 	"internal/server":          {"exchange", "http1", "sock", "config", "telemetry"},
 	"internal/gateway":         {"exchange", "config", "router", "telemetry", "http1", "policy", "auth", "upstream"},
 	"internal/admin":           {"exchange", "config", "telemetry", "policy", "upstream", "gateway"},
-	"cmd/sluice":               {"exchange", "config", "telemetry", "policy", "server", "gateway", "admin", "demo"},
+	"cmd/sluice":               {"exchange", "config", "telemetry", "policy", "upstream", "server", "gateway", "admin", "demo"},
 	"internal/http1/hostile":   {},
 	"internal/config/generate": {"config"},
 	"internal/gatetest":        nil, // test only: may import all

@@ -30,7 +30,7 @@ alone are 0.`,
 			}
 			report(cmd.ErrOrStderr(), found)
 			if plan == nil {
-				return failure
+				return errReported
 			}
 			plan.Discard()
 			_, err = fmt.Fprintf(cmd.OutOrStdout(), "%s is fine\n", file)

@@ -43,7 +43,7 @@ would decide and why. It calls nobody and charges nothing.`,
 			}
 			if plan == nil {
 				report(cmd.ErrOrStderr(), found)
-				return failure
+				return errReported
 			}
 			defer plan.Discard()
 			e, err := plan.Explain(q)

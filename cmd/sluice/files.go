@@ -62,7 +62,7 @@ func formatFile(cmd *cobra.Command, file string, write, check bool) error {
 		return nil
 	case check:
 		fmt.Fprintf(cmd.ErrOrStderr(), "%s is not in canonical form; `sluice fmt -w %s` writes it\n", file, file)
-		return failure
+		return errReported
 	case write && bytes.Equal(src, out):
 		return nil
 	case write:

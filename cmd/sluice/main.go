@@ -26,8 +26,8 @@ func main() {
 	os.Exit(code)
 }
 
-// failure is an error whose text has been printed already.
-var failure = errors.New("failed")
+// errReported is an error whose text has been printed already.
+var errReported = errors.New("failed")
 
 // run executes a command line and returns the exit status: 0 done, 1 failed, 2
 // not understood. It ends what it started when ctx ends.
@@ -54,7 +54,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	switch usage := new(usageError); {
 	case err == nil:
 		return 0
-	case errors.Is(err, failure):
+	case errors.Is(err, errReported):
 		return 1
 	case errors.As(err, &usage):
 		fmt.Fprintf(stderr, "sluice: %v\n", err)

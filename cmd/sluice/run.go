@@ -35,7 +35,7 @@ with an error changes nothing. SIGHUP also reopens the access log.`,
 			f, found := config.Load(path, config.Env{})
 			report(cmd.ErrOrStderr(), found)
 			if found.Err() != nil {
-				return failure
+				return errReported
 			}
 			n, err := start(path, f, cmd.OutOrStdout(), cmd.ErrOrStderr())
 			if err != nil {
