@@ -3,6 +3,8 @@ package upstream
 import (
 	"bytes"
 	"net"
+	"strconv"
+	"strings"
 	"testing"
 	"time"
 
@@ -66,10 +68,12 @@ func serveFast(c net.Conn, reply []byte) {
 
 const kilobyte = 1024
 
-func reply1K() string {
-	body := bytes.Repeat([]byte("x"), kilobyte)
+func reply1K() string { return replyOf(kilobyte) }
+
+func replyOf(n int) string {
 	return "HTTP/1.1 200 OK\r\nServer: nginx\r\nDate: Tue, 24 Nov 2026 23:04:00 GMT\r\nContent-Type: application/json\r\n" +
-		"Content-Length: 1024\r\nLast-Modified: Tue, 24 Nov 2026 22:00:00 GMT\r\nConnection: keep-alive\r\nETag: \"abc\"\r\n\r\n" + string(body)
+		"Content-Length: " + strconv.Itoa(n) + "\r\nLast-Modified: Tue, 24 Nov 2026 22:00:00 GMT\r\nConnection: keep-alive\r\n" +
+		"ETag: \"abc\"\r\n\r\n" + strings.Repeat("x", n)
 }
 
 // browser makes GETs with the fields of an ordinary client, without allocating.
@@ -116,7 +120,9 @@ func (b *browser) next() *exchange.Exchange {
 	return x
 }
 
-func forward(t testing.TB, u *Upstream, b *browser) {
+func forward(t testing.TB, u *Upstream, b *browser) { forwardOf(t, u, b, kilobyte) }
+
+func forwardOf(t testing.TB, u *Upstream, b *browser, want int) {
 	x := b.next()
 	if err := u.Do(x); err != nil {
 		t.Fatal(err)
@@ -130,7 +136,7 @@ func forward(t testing.TB, u *Upstream, b *browser) {
 		}
 	}
 	_ = x.Response.Body.Close()
-	if n != kilobyte {
+	if n != want {
 		t.Fatalf("%d bytes", n)
 	}
 }
@@ -141,6 +147,17 @@ func BenchmarkForward1K(b *testing.B) {
 	b.ReportAllocs()
 	for b.Loop() {
 		forward(b, u, w)
+	}
+}
+
+// BenchmarkForward16K has bodies that with their heads just do not fit into a small
+// buffer.
+func BenchmarkForward16K(b *testing.B) {
+	u := testUpstream(b, config.Upstream{}, fastOrigin(b, replyOf(16<<10)))
+	w := newBrowser()
+	b.ReportAllocs()
+	for b.Loop() {
+		forwardOf(b, u, w, 16<<10)
 	}
 }
 

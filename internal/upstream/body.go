@@ -162,7 +162,7 @@ func (k *call) room() *fault {
 func (k *call) Buffer() []byte {
 	if k.in == nil {
 		size := smallBuffer
-		if k.left > smallBuffer || k.grow {
+		if k.left > smallBuffer || k.grow || k.conn.large {
 			size = largeBuffer
 		}
 		k.in = k.u.buffers.get(size)

@@ -24,6 +24,7 @@ type call struct {
 	from   time.Time // since when the target owes the response's head
 	last   time.Time // when the connection was last read from
 	tries  int       // made after the first
+	close  bool      // x.Response.Close as it was before
 	reused bool      // the connection carried an exchange before
 
 	// The request. hand and rest, behind it, are what was taken from the body so far.
@@ -60,7 +61,7 @@ func (k *call) begin(u *Upstream, x *exchange.Exchange) {
 	k.u, k.x = u, x
 	clear(k.wish.tried)
 	k.wish = wish{tried: k.wish.tried[:0]}
-	k.tries, k.reused = 0, false
+	k.tries, k.reused, k.close = 0, false, x.Response.Close
 	k.hand, k.rest, k.expecting, k.pumped = nil, nil, false, false
 	k.resetReply()
 	x.Usage.Name = u.name
@@ -82,18 +83,18 @@ func (k *call) run() error {
 	}
 	for {
 		f := k.try()
-		if f == nil && !k.unwelcome() {
-			return nil
-		}
-		if !k.mayRepeat(f) {
-			if f == nil {
-				return nil // the status that there is
-			}
+		switch {
+		case f != nil && !k.mayRepeat(f):
 			return k.fail(f)
+		case f == nil && (!k.unwelcome() || !k.mayRepeat(nil)):
+			if !k.pump.running() {
+				k.putGathered()
+			}
+			return nil
 		}
 		k.abandon()
 		k.resetReply()
-		clearResponse(k.x)
+		k.clearResponse()
 		if f := k.pause(); f != nil {
 			return k.fail(f)
 		}
@@ -108,15 +109,15 @@ func (k *call) fail(f *fault) error {
 	k.abandon()
 	k.putGathered()
 	k.resetReply()
-	clearResponse(k.x)
+	k.clearResponse()
 	return f.err
 }
 
-func clearResponse(x *exchange.Exchange) {
-	r := &x.Response
+func (k *call) clearResponse() {
+	r := &k.x.Response
 	r.Header.Reset()
 	r.Trailer.Reset()
-	*r = exchange.Response{Header: r.Header, Trailer: r.Trailer, Close: r.Close}
+	*r = exchange.Response{Header: r.Header, Trailer: r.Trailer, Close: k.close}
 }
 
 // takeBody takes what is there of the request body without waiting, as far as it
@@ -206,14 +207,16 @@ func (k *call) leave() {
 // known to be good.
 func (k *call) ask() *fault {
 	f := k.askOver(false)
-	if f == nil || f.kind != reset || !f.silent || !k.reused || !k.repeatable() {
-		return f
+	if f != nil && f.kind == reset && f.silent && k.reused && k.repeatable() {
+		k.cutOff()
+		k.resetReply()
+		k.ep.sweep(time.Now(), 0) // the others were probably closed with it
+		f = k.askOver(true)
 	}
-	e := k.ep
-	k.cutOff()
-	k.resetReply()
-	e.sweep(time.Now(), 0) // the others were probably closed with it
-	return k.askOver(true)
+	if f != nil && f.kind != other && f.kind != connect && !f.spare { // open counts its own
+		k.ep.fail()
+	}
+	return f
 }
 
 func (k *call) askOver(fresh bool) *fault {
@@ -229,9 +232,6 @@ func (k *call) askOver(fresh bool) *fault {
 	}
 	if f != nil {
 		x.Usage.Waited += time.Since(k.now)
-		if f.kind != other && f.kind != connect && !f.spare { // open counts its own
-			k.ep.fail()
-		}
 	}
 	return f
 }
@@ -368,6 +368,7 @@ func (k *call) await(n int, err error) *fault {
 	for {
 		if n > 0 {
 			k.end += n
+			k.conn.large = k.end >= smallBuffer
 			if done, f := k.heads(); done || f != nil {
 				return f
 			}
@@ -458,7 +459,6 @@ func (k *call) release() {
 		e.drop()
 	}
 	k.leave()
-	k.putGathered()
 }
 
 // putGathered gives back what was gathered of the request's body.

@@ -18,6 +18,7 @@ type conn struct {
 	wire *wire     // what tls stands on
 	ep   *endpoint
 
+	large     bool          // the last response did not fit into a small buffer
 	idleSince time.Time     // when it was last in use; of an idle connection
 	idleFor   time.Duration // how long it may stay idle
 

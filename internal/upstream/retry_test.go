@@ -283,6 +283,7 @@ func retryOn(attempts int, on ...string) *config.Retry {
 }
 
 func TestRetries(t *testing.T) {
+	const echoed = "echo the body"
 	const unavailable = "HTTP/1.1 503 Service Unavailable\r\nContent-Length: 4\r\n\r\nbusy"
 	long := "HTTP/1.1 503 Service Unavailable\r\nContent-Length: 100000\r\n\r\n" + strings.Repeat("x", 100000)
 	for _, c := range []struct {
@@ -311,6 +312,11 @@ func TestRetries(t *testing.T) {
 		}, []string{unavailable, ok2}, "OK ok", 2},
 		{"a PUT in hand", retryOn(2, "503"), "PUT", func(x *exchange.Exchange) { withBody(x, "abc") }, []string{unavailable, ok2}, "OK ok", 2},
 		{"a large PUT in hand", retryOn(2, "503"), "PUT", func(x *exchange.Exchange) { withBody(x, strings.Repeat("a", 100000)) }, []string{unavailable, ok2}, "OK ok", 2},
+		{"a PUT in hand, in pieces", retryOn(2, "503"), "PUT", func(x *exchange.Exchange) {
+			s := newStream()
+			s.ahead, s.eof = []string{"ab", "c", "d"}, true
+			withStream(x, s, 4)
+		}, []string{unavailable, unavailable, echoed}, "OK abcd", 3},
 		{"a PUT that streams", retryOn(2, "503"), "PUT", slow, []string{unavailable}, "Service Unavailable busy", 1},
 	} {
 		t.Run(c.name, func(t *testing.T) {
@@ -328,11 +334,15 @@ func TestRetries(t *testing.T) {
 			}
 			o := newOrigin(t, func(p *peer) {
 				for {
-					if r, _ := p.request(); r == nil {
+					r, body := p.request()
+					if r == nil {
 						return
 					}
 					s := next()
 					switch {
+					case s == echoed:
+						p.send(fmt.Sprintf("HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%s", len(body), body))
+						continue
 					case s == "":
 						return
 					case s == "silence":
@@ -494,6 +504,33 @@ func TestBudgetInTime(t *testing.T) {
 		b.at = at.Add(time.Hour)
 		return take(b, at.Add(time.Hour+5*time.Second), 3710)
 	}(), 5+5)
+}
+
+// A target that refuses before it asked for the body leaves the body for the next.
+func TestRetryBeforeTheBodyWasAskedFor(t *testing.T) {
+	o := newOrigin(t, func(p *peer) {
+		r := p.head()
+		if r == nil || p.id == 0 {
+			p.send("HTTP/1.1 503 No\r\nContent-Length: 0\r\n\r\n")
+			_, _ = io.Copy(io.Discard, p.r)
+			return
+		}
+		p.send("HTTP/1.1 100 Continue\r\n\r\n")
+		body, _ := io.ReadAll(r.Body)
+		p.send(fmt.Sprintf("HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%s", len(body), body))
+	})
+	u := testUpstream(t, config.Upstream{Retry: retryOn(1, "503")}, o.url)
+	d := &driver{told: make(chan string, 1)}
+	s := newStream()
+	x := withStream(newExchange("PUT", "/"), s, 3)
+	x.Driver, x.Request.Expect = d, true
+	go func() {
+		<-d.told
+		s.pieces <- "abc"
+		close(s.pieces)
+	}()
+	check(t, "result", result(u, x), "OK abc")
+	check(t, "close", x.Response.Close, false)
 }
 
 func TestRetryAfterEarlyResponseIsNone(t *testing.T) {

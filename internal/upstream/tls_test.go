@@ -115,6 +115,15 @@ func tlsOrigin(t *testing.T, c *tls.Config) *origin {
 			}
 			text := fmt.Sprintf("%s %s %s %s %s", q.Host, state.ServerName, state.NegotiatedProtocol, client, body)
 			switch q.URL.Path {
+			case "/events":
+				fmt.Fprint(s, "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n")
+				for range 3 {
+					quiet := time.NewTimer(120 * time.Millisecond)
+					<-quiet.C
+					fmt.Fprint(s, "5\r\nevent\r\n")
+				}
+				fmt.Fprint(s, "0\r\n\r\n")
+				continue
 			case "/unclean":
 				fmt.Fprintf(s, "HTTP/1.1 200 OK\r\n\r\n%s", text)
 				_ = p.Close()
@@ -226,6 +235,19 @@ func TestTLSWaits(t *testing.T) {
 	check(t, "gone", result(u, x), "client_gone  by client")
 	open, _ := settled(t, u)
 	check(t, "open", open, 0)
+}
+
+// A silence longer than the timeout of a try breaks no stream, and no connection.
+func TestTLSEvents(t *testing.T) {
+	ca := newAuthority(t, "ca")
+	o := tlsOrigin(t, &tls.Config{Certificates: []tls.Certificate{ca.issue(t, "users.internal", net.IPv4(127, 0, 0, 1))}})
+	u := testUpstreamEnv(t, config.Upstream{
+		TLS: config.UpstreamTLS{CA: "ca.pem"}, ConnectTimeout: duration(5 * time.Second), Timeout: duration(100 * time.Millisecond),
+	}, Env{Dir: ca.dir}, usualTimes(), "https://"+o.addr.String())
+	for range 2 {
+		check(t, "result", result(u, newExchange("GET", "/events")), "OK eventeventevent")
+	}
+	check(t, "connections", o.conns(), 1)
 }
 
 func TestTLSUploadIsExact(t *testing.T) {
