@@ -49,6 +49,7 @@ func newEcho(t testing.TB) *echo {
 	mux.HandleFunc("/early", e.early)
 	mux.HandleFunc("/hop", e.hop)
 	mux.HandleFunc("/bytes/{n}", e.bytes)
+	mux.HandleFunc("/zeros/{n}", e.zeros)
 	mux.HandleFunc("/hang", e.hang)
 	mux.HandleFunc("/gate/{name}", e.gate)
 	mux.HandleFunc("/sse", e.sse)
@@ -165,6 +166,25 @@ func (e *echo) bytes(w http.ResponseWriter, r *http.Request) {
 	}
 	_, _ = io.Copy(w, newPattern(int64(n)))
 }
+
+// zeros answers with n bytes at no cost to this process, for thousands of readers.
+func (e *echo) zeros(w http.ResponseWriter, r *http.Request) {
+	n, err := strconv.Atoi(r.PathValue("n"))
+	if err != nil {
+		http.Error(w, err.Error(), http.StatusBadRequest)
+		return
+	}
+	w.Header().Set("Content-Length", strconv.Itoa(n))
+	for n > 0 {
+		piece := nothing[:min(n, len(nothing))]
+		if _, err := w.Write(piece); err != nil {
+			return
+		}
+		n -= len(piece)
+	}
+}
+
+var nothing [32 << 10]byte
 
 // hang never answers. It opens the gate "left " + X-Case when its client has gone.
 func (e *echo) hang(w http.ResponseWriter, r *http.Request) {

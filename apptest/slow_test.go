@@ -59,8 +59,8 @@ var attacks = []attack{
 	{name: "body, a byte every 300 ms", open: "POST /m HTTP/1.1\r\nHost: a.test\r\nContent-Length: 100000\r\n\r\n", drip: "x", gap: 300 * time.Millisecond, within: grace + slack},
 	{name: "body, a byte every 1.5 s", open: "POST /m HTTP/1.1\r\nHost: a.test\r\nContent-Length: 100000\r\n\r\n", drip: "x", gap: 1500 * time.Millisecond, within: grace + 1500*time.Millisecond + slack},
 	{name: "chunks, a byte every 1.5 s", open: "POST /m HTTP/1.1\r\nHost: a.test\r\nTransfer-Encoding: chunked\r\n\r\n", drip: "1\r\nx\r\n", gap: 1500 * time.Millisecond, within: grace + 1500*time.Millisecond + slack},
-	{name: "reader that stops", open: "GET /bytes/8000000 HTTP/1.1\r\nHost: a.test\r\n\r\n", within: 3*time.Second + slack},
-	{name: "reader, a byte every 500 ms", open: "GET /bytes/8000000 HTTP/1.1\r\nHost: a.test\r\n\r\n", reads: true, gap: 500 * time.Millisecond, within: grace + slack},
+	{name: "reader that stops", open: "GET /zeros/8000000 HTTP/1.1\r\nHost: a.test\r\n\r\n", within: 3*time.Second + slack},
+	{name: "reader, a byte every 500 ms", open: "GET /zeros/8000000 HTTP/1.1\r\nHost: a.test\r\n\r\n", reads: true, gap: 500 * time.Millisecond, within: grace + slack},
 }
 
 // run attacks once and returns nil when the gateway has cut the connection in
@@ -258,7 +258,7 @@ func TestSlowHTTPTest(t *testing.T) {
 		"slow heads":   {"-H", "-u", "http://" + g.addr("PLAIN") + "/status/200"},
 		"slow bodies":  {"-B", "-s", "8192", "-x", "10", "-u", "http://" + g.addr("PLAIN") + "/m"},
 		"range":        {"-R", "-u", "http://" + g.addr("PLAIN") + "/bytes/100000"},
-		"slow readers": {"-X", "-w", "256", "-y", "512", "-n", "5", "-z", "32", "-k", "3", "-u", "http://" + g.addr("PLAIN") + "/bytes/8000000"},
+		"slow readers": {"-X", "-w", "256", "-y", "512", "-n", "5", "-z", "32", "-k", "3", "-u", "http://" + g.addr("PLAIN") + "/zeros/8000000"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			stop, latencies := honest(t, g.addr("PLAIN"))
