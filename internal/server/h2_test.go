@@ -337,6 +337,36 @@ func TestAHTTP2ClientThatLeavesIsNoticed(t *testing.T) {
 	})
 }
 
+// probed is a target that is looked after while it works.
+type probed struct{ ch chan struct{} }
+
+func (p probed) Cancel() {}
+
+func (p probed) Probe() {
+	select {
+	case p.ch <- struct{}{}:
+	default:
+	}
+}
+
+func TestTargetsThatTakeLongAreProbed(t *testing.T) {
+	looked := make(chan struct{}, 1)
+	h := func(x *exchange.Exchange) {
+		x.OnCancel(probed{looked})
+		<-looked
+		x.OnCancel(nil)
+		x.Answer(204, "", nil)
+	}
+	onH2(t, func() *fake { return newFake(h) }, roomy(), func(t *testing.T, _ *fake, c *http.Client, base string, _ *server.Server) {
+		res, err := c.Get(base)
+		equal(t, answer(t, res, err).Status, 204)
+	})
+	_, addr := start(t, newFake(h), roomy())
+	c := dial(t, addr)
+	c.send("GET / HTTP/1.1\r\nHost: x\r\n\r\n")
+	equal(t, c.response("GET").Status, 204)
+}
+
 // h2raw speaks HTTP/2 frame by frame.
 func h2raw(t testing.TB, addr string) (*http2.Framer, *client) {
 	t.Helper()

@@ -64,7 +64,7 @@ func (t *stream) serve(c *conn, w http.ResponseWriter, r *http.Request) error {
 	t.conn, t.w, t.r = c, w, r
 	t.began, t.informed, t.apologised, t.written, t.waited = false, false, false, 0, 0
 	x.Conn, x.Driver, x.Start = &c.info, t, time.Now()
-	t.watch.reset(c)
+	t.watch.reset()
 	t.body.begin(t)
 	x.Err = t.request()
 	c.l.streams.add(t, c.info.Shard)

@@ -19,6 +19,7 @@ type watch struct {
 	cutBy            atomic.Pointer[exchange.Error]
 
 	in, out waitFor // the sweeper's
+	ticks   int     // how often it has looked
 }
 
 // waitFor is one direction of a watch.
@@ -28,15 +29,15 @@ type waitFor struct {
 	waited  time.Duration // in all
 }
 
-// reset begins a new stream of c.
-func (w *watch) reset(*conn) {
+// reset begins a new stream.
+func (w *watch) reset() {
 	w.reading.Store(false)
 	w.writing.Store(false)
 	w.got.Store(0)
 	w.put.Store(0)
 	w.by.Store(0)
 	w.cutBy.Store(nil)
-	w.in, w.out = waitFor{}, waitFor{}
+	w.in, w.out, w.ticks = waitFor{}, waitFor{}, 0
 }
 
 // tick takes in that the stream waited, or not, at one more look. It reports
@@ -58,6 +59,9 @@ func (f *waitFor) tick(tick time.Duration, waits bool, moved int64, most, grace 
 
 // sweep looks at a stream. It must not wait.
 func (w *watch) sweep(tick time.Duration, t *stream) {
+	if w.ticks++; w.ticks > 1 && (w.ticks <= patientTicks || w.ticks%patientTicks == 0) {
+		t.x.Probe()
+	}
 	set, grace := t.conn.set, t.conn.server.timing.grace
 	t.x.Probe()
 	if by := w.by.Load(); w.reading.Load() && by != 0 && !t.body.answered.Load() && time.Now().UnixNano() > by {
