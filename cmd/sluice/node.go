@@ -63,17 +63,50 @@ func start(file string, f *config.File, stdout, stderr io.Writer) (_ *node, err 
 		}
 	}()
 	n.started.Store(f)
-	if found := n.take(f); found.Err() != nil {
-		return nil, found.Err()
-	}
+	n.observe()
+	// First the probes, which say that nothing is ready; then the routes; last the
+	// listeners, so that no request finds a gateway without routes.
 	n.admin, err = admin.New(admin.Options{
 		Config: f.Admin, Gateway: n, Configuration: n, Metrics: n.telemetry.Handler(), Log: n.log,
 	})
 	if err != nil {
 		return nil, err
 	}
-	n.observe()
+	if err := n.first(f); err != nil {
+		return nil, err
+	}
 	return n, nil
+}
+
+// first puts the first configuration in force.
+func (n *node) first(f *config.File) error {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	plan, found := n.Prepare(f)
+	if plan == nil {
+		return found.Err()
+	}
+	plan.Commit()
+	if err := n.listen(f); err != nil {
+		return err
+	}
+	n.inForce(f)
+	return nil
+}
+
+// listen has the server listen as f says.
+func (n *node) listen(f *config.File) error {
+	return n.server.Apply(f.Listeners, f.Limits, f.TrustedProxies, filepath.Dir(n.file))
+}
+
+// inForce notes that f is what runs.
+func (n *node) inForce(f *config.File) {
+	n.running.Store(f)
+	n.telemetry.ConfigApplied(admin.Version(f), time.Now())
+	select {
+	case n.changed <- struct{}{}:
+	default: // it is told already
+	}
 }
 
 // take makes f the running configuration, or changes nothing and says why.
@@ -96,7 +129,7 @@ func (n *node) apply(f *config.File, write func() error) (config.Diagnostics, er
 		plan.Discard()
 		return append(found, f.Diagnose("log.access.output", "config.log", "%v", err)), nil
 	}
-	if err := n.server.Apply(f.Listeners, f.Limits, f.TrustedProxies, filepath.Dir(n.file)); err != nil {
+	if err := n.listen(f); err != nil {
 		plan.Discard()
 		logs.Discard()
 		return append(found, f.Diagnose("listeners", "config.listen", "%v", err)), nil
@@ -105,24 +138,13 @@ func (n *node) apply(f *config.File, write func() error) (config.Diagnostics, er
 		if err := write(); err != nil {
 			plan.Discard()
 			logs.Discard()
-			return found, errors.Join(err, n.restoreListeners())
+			return found, errors.Join(err, n.listen(n.running.Load()))
 		}
 	}
 	plan.Commit()
 	logs.Commit()
-	n.running.Store(f)
-	n.telemetry.ConfigApplied(admin.Version(f), time.Now())
-	select {
-	case n.changed <- struct{}{}:
-	default: // it is told already
-	}
+	n.inForce(f)
 	return found, nil
-}
-
-// restoreListeners takes the listeners back to what runs.
-func (n *node) restoreListeners() error {
-	f := n.running.Load()
-	return n.server.Apply(f.Listeners, f.Limits, f.TrustedProxies, filepath.Dir(n.file))
 }
 
 // Ready reports whether the gateway takes requests.
