@@ -171,3 +171,50 @@ func attackH2(c net.Conn, flood func(*http2.Framer, int) error, frames int, deaf
 	err := <-ended
 	return sent, !errors.Is(err, os.ErrDeadlineExceeded)
 }
+
+// TestDeafHTTP2Client lets a client that gives no window hold nothing for ever:
+// neither the reply that it asked for, nor its connection, nor a drain.
+func TestDeafHTTP2Client(t *testing.T) {
+	t.Parallel()
+	for name, request := range map[string][]byte{"small reply": h2Request, "large reply": h2Bytes} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			g, _ := limitedGateway(t, "write_idle_timeout: 700ms, idle_timeout: 700ms, drain_timeout: 5s")
+			c, err := net.Dial("tcp", g.addr("PLAIN"))
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer c.Close()
+			began := time.Now()
+			if err := c.SetDeadline(began.Add(10 * time.Second)); err != nil {
+				t.Fatal(err)
+			}
+			f := http2.NewFramer(c, c)
+			if _, err := io.WriteString(c, http2.ClientPreface); err != nil {
+				t.Fatal(err)
+			}
+			if err := f.WriteSettings(http2.Setting{ID: http2.SettingInitialWindowSize, Val: 0}); err != nil {
+				t.Fatal(err)
+			}
+			if err := f.WriteHeaders(http2.HeadersFrameParam{StreamID: 1, BlockFragment: request, EndHeaders: true, EndStream: true}); err != nil {
+				t.Fatal(err)
+			}
+			reset := false
+			for {
+				frame, err := f.ReadFrame()
+				if err != nil {
+					if !isClosed(err) {
+						t.Errorf("%v after %v, want a closed connection", err, time.Since(began))
+					}
+					break
+				}
+				if frame.Header().Type == http2.FrameRSTStream {
+					reset = true
+				}
+			}
+			if !reset {
+				t.Error("the stream was never reset")
+			}
+		})
+	}
+}
