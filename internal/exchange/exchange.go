@@ -254,9 +254,7 @@ func (x *Exchange) Reset() {
 		x.scratch = nil
 	}
 	x.scratch = x.scratch[:0]
-	x.mu.Lock()
-	x.canceler, x.canceled = nil, false
-	x.mu.Unlock()
+	x.Revive()
 }
 
 // Scratch returns n bytes that hold until Reset. Their content is undefined.
@@ -329,6 +327,15 @@ func (x *Exchange) Cancel() {
 	if c != nil {
 		c.Cancel()
 	}
+}
+
+// Revive forgets a Cancel. A driver that keeps an Exchange for several
+// connections calls it when another one takes it: a Cancel may have come, from
+// another goroutine, behind the last Reset.
+func (x *Exchange) Revive() {
+	x.mu.Lock()
+	x.canceler, x.canceled = nil, false
+	x.mu.Unlock()
 }
 
 // Probe asks what waits for this exchange to look whether it waits in vain. A

@@ -23,6 +23,7 @@ const (
 	Expect
 	Expires
 	Forwarded
+	HTTP2Settings
 	Host
 	IfMatch
 	IfModifiedSince
@@ -75,6 +76,7 @@ var headerNames = [known][]byte{
 	Expect:             []byte("Expect"),
 	Expires:            []byte("Expires"),
 	Forwarded:          []byte("Forwarded"),
+	HTTP2Settings:      []byte("HTTP2-Settings"),
 	Host:               []byte("Host"),
 	IfMatch:            []byte("If-Match"),
 	IfModifiedSince:    []byte("If-Modified-Since"),
@@ -135,7 +137,7 @@ func nameHash(name []byte) uint8 {
 	return uint8(word * nameFactor >> 24)
 }
 
-const nameFactor = 0x3f2bb31f
+const nameFactor = 0xc50e2b99
 
 var hashedNames = func() (t [256]HeaderID) {
 	for id := Other + 1; id < known; id++ {

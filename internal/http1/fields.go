@@ -166,7 +166,7 @@ func (h *head) note(f *exchange.Field) error {
 	case exchange.Upgrade:
 		h.upgrade, h.upgradeFields = f.Value, h.upgradeFields+1
 		f.Hop = true
-	case exchange.KeepAlive, exchange.ProxyConnection, exchange.TE,
+	case exchange.KeepAlive, exchange.ProxyConnection, exchange.TE, exchange.HTTP2Settings,
 		exchange.ProxyAuthenticate, exchange.ProxyAuthorization:
 		f.Hop = true
 	}

@@ -273,6 +273,7 @@ func (c *conn) begin(n int, inside bool) {
 		copy(c.slot.in.b, c.first[:n])
 	}
 	c.slot.in.w = n
+	c.slot.x.Revive() // from what the sweeper did to it behind its last use
 	if c.state.wake() {
 		c.forgetDeadline()
 	}

@@ -46,14 +46,14 @@ func TestJSONLine(t *testing.T) {
 
 func TestJSONLineOfARefusal(t *testing.T) {
 	x := &exchange.Exchange{
-		Conn: &exchange.Conn{TLS: &exchange.TLSInfo{Version: "TLS 1.3"}}, Start: begun, Elapsed: 7 * time.Microsecond, BytesIn: 5,
+		Conn: &exchange.Conn{TLS: &exchange.TLSInfo{Version: "TLS 1.3", Subject: "CN=acme"}}, Start: begun, Elapsed: 7 * time.Microsecond, BytesIn: 5,
 		Err: &exchange.Error{Code: exchange.BadRequest}, Aborted: errors.New("write: broken pipe"),
 	}
 	x.Request.RawPath = []byte("/a%zz")
 	x.Response.Status = 400
 	got := written(t, config.AccessLog{Format: "json"}, x)
 	const want = `{"time":"2026-03-04T05:06:07.089Z","id":"","trace":"00000000000000000000000000000000","client":"","peer":"","method":"",` +
-		`"host":"","path":"/a%zz","proto":"HTTP/1.0","tls":"TLS 1.3","status":400,"code":"bad_request","bytes_in":5,"bytes_out":0,` +
+		`"host":"","path":"/a%zz","proto":"HTTP/1.0","tls":"TLS 1.3","client_cert":"CN=acme","status":400,"code":"bad_request","bytes_in":5,"bytes_out":0,` +
 		`"duration_ms":0.007,"gateway_ms":0.007,"aborted":"write: broken pipe"}` + "\n"
 	if got != want {
 		t.Errorf("got  %swant %s", got, want)

@@ -80,7 +80,7 @@ func TestTheManualListsEveryFieldOfTheAccessLog(t *testing.T) {
 		}
 	}
 	x := typical()
-	x.Conn.TLS = &exchange.TLSInfo{Version: "TLS 1.3"}
+	x.Conn.TLS = &exchange.TLSInfo{Version: "TLS 1.3", Subject: "CN=acme"}
 	x.Err, x.Aborted = &exchange.Error{Code: exchange.Internal}, errors.New("x")
 	var fields map[string]any
 	if err := json.Unmarshal([]byte(written(t, config.AccessLog{Format: "json"}, x)), &fields); err != nil {

@@ -68,6 +68,10 @@ func (f *formatter) appendJSON(dst []byte, b *batch, e *entry) []byte {
 	if e.tls != nil {
 		dst = append(dst, `,"tls":`...)
 		dst = appendJSONString(dst, []byte(e.tls.Version))
+		if e.tls.Subject != "" {
+			dst = append(dst, `,"client_cert":`...)
+			dst = appendJSONString(dst, []byte(e.tls.Subject))
+		}
 	}
 	dst = append(dst, `,"status":`...)
 	dst = strconv.AppendUint(dst, uint64(e.status), 10)

@@ -1,6 +1,7 @@
 package upstream
 
 import (
+	"encoding/base64"
 	"net/netip"
 	"strconv"
 
@@ -59,6 +60,7 @@ func (k *call) appendHead(b []byte) []byte {
 	b = append(b, '\r', '\n')
 	b = http1.AppendHeaderExcept(b, &q.Header, managed)
 	b = appendWay(b, k.x, k.u.via)
+	b = appendCertificate(b, k.x)
 	if len(q.Upgrade) > 0 {
 		b = append(b, "Connection: Upgrade\r\n"...)
 		b = http1.AppendField(b, exchange.Upgrade.Name(), q.Upgrade)
@@ -70,6 +72,18 @@ func (k *call) appendHead(b []byte) []byte {
 	}
 	b = http1.AppendFraming(b, k.framing)
 	return append(b, '\r', '\n')
+}
+
+// appendCertificate writes the certificate that the client proved to have, as a
+// byte sequence (RFC 9440 §2.2). What a trusted proxy says of it is copied as it
+// is, like all it says; from others the gateway has removed it.
+func appendCertificate(b []byte, x *exchange.Exchange) []byte {
+	if x.Trusted || x.Conn.TLS == nil || x.Conn.TLS.Client == nil {
+		return b
+	}
+	b = append(b, "Client-Cert: :"...)
+	b = base64.StdEncoding.AppendEncode(b, x.Conn.TLS.Client)
+	return append(b, ":\r\n"...)
 }
 
 // appendHand appends what is in hand of the body, framed.
