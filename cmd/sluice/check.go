@@ -56,8 +56,8 @@ func report(w io.Writer, found config.Diagnostics) {
 // and no socket. plan is nil when there are errors; otherwise it is the caller's
 // to discard.
 func load(file string) (*gateway.Plan, *config.File, config.Diagnostics, error) {
-	f, found := config.Load(file, config.Env{})
-	if f == nil || found.Err() != nil {
+	f, found := read(file)
+	if found.Err() != nil {
 		return nil, f, found, nil
 	}
 	quiet := slog.New(slog.DiscardHandler)
@@ -70,4 +70,30 @@ func load(file string) (*gateway.Plan, *config.File, config.Diagnostics, error) 
 	found = append(found, more...)
 	found.Sort()
 	return plan, f, found, nil
+}
+
+// read loads a file. One with errors is looked through for those of its routes too,
+// so that all are reported at once.
+func read(file string) (*config.File, config.Diagnostics) {
+	f, found := config.Load(file, config.Env{})
+	if f != nil && found.Err() != nil {
+		found = merge(found, gateway.CheckRoutes(f))
+	}
+	return f, found
+}
+
+// merge adds problems at places that have none yet: a route that could not be read
+// is not reported again for what it lacks.
+func merge(found, more config.Diagnostics) config.Diagnostics {
+	known := map[string]bool{}
+	for _, d := range found {
+		known[d.Path] = true
+	}
+	for _, d := range more {
+		if !known[d.Path] {
+			found = append(found, d)
+		}
+	}
+	found.Sort()
+	return found
 }

@@ -158,7 +158,11 @@ func (n *node) Started() *config.File { return n.started.Load() }
 
 // Parse reads a document in the place of the file.
 func (n *node) Parse(text []byte) (*config.File, config.Diagnostics) {
-	return config.Parse(n.file, text, config.Env{})
+	f, found := config.Parse(n.file, text, config.Env{})
+	if f != nil && found.Err() != nil {
+		found = merge(found, gateway.CheckRoutes(f))
+	}
+	return f, found
 }
 
 // Apply makes f the running configuration, or changes nothing.

@@ -10,8 +10,6 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
-
-	"github.com/sluice-gateway/sluice/internal/config"
 )
 
 func runCommand() *cobra.Command {
@@ -32,7 +30,7 @@ with an error changes nothing. SIGHUP also reopens the access log.`,
 				return err
 			}
 			began := time.Now()
-			f, found := config.Load(path, config.Env{})
+			f, found := read(path)
 			report(cmd.ErrOrStderr(), found)
 			if found.Err() != nil {
 				return errReported
@@ -114,7 +112,7 @@ func (n *node) announce() {
 
 // reload reads the file again. A bad one changes nothing but a metric.
 func (n *node) reload(w *watcher) {
-	f, found := config.Load(n.file, config.Env{})
+	f, found := read(n.file)
 	if found.Err() == nil {
 		if why := needsRestart(n.running.Load(), f); why != "" {
 			n.log.Warn("a change takes effect with the next start", "of", why)

@@ -63,6 +63,14 @@ func (g *Gateway) compile(f *config.File) (*Snapshot, config.Diagnostics) {
 	return b.s, b.found
 }
 
+// CheckRoutes finds what is wrong with the paths and conditions of the routes of f,
+// which may have other errors: the part of a compilation that needs nothing else.
+func CheckRoutes(f *config.File) config.Diagnostics {
+	b := &builder{file: f, s: &Snapshot{}}
+	b.routeTable(place(f))
+	return b.found
+}
+
 type builder struct {
 	g     *Gateway
 	file  *config.File
@@ -136,8 +144,11 @@ func (b *builder) routeTable(all []placed) {
 			b.problem(b.field(all[c.A], c.Field), "config.bad_route", "%s", c.Reason)
 			continue
 		}
-		b.problem(at, "config.conflict", "matches the same requests as %s (%q), for example %s; make one more specific, or remove it",
-			all[c.B].at, all[c.B].route.Name, c.Example)
+		other := all[c.B].at
+		if name := all[c.B].route.Name; name != "" {
+			other += " (" + name + ")"
+		}
+		b.problem(at, "config.conflict", "matches the same requests as %s, for example %s; make one more specific, or remove it", other, c.Example)
 	}
 	b.s.table = table
 }
