@@ -10,7 +10,7 @@ import (
 // place that the decoder complained of already.
 
 func (l *loader) check(f *File) {
-	c := &checker{l: l, f: f}
+	c := &checker{l: l, f: f, upstreamNames: keysOf(f.Upstreams)}
 	c.listeners()
 	c.admin()
 	c.upstreams()
@@ -28,8 +28,9 @@ func (l *loader) check(f *File) {
 
 // checker carries what the checks share.
 type checker struct {
-	l *loader
-	f *File
+	l             *loader
+	f             *File
+	upstreamNames []string // sorted
 }
 
 // given finds the node of a path, or nil when the document has none there.
@@ -79,7 +80,7 @@ func (c *checker) where(at string) string {
 
 // known complains of a name that is not among the candidates.
 func (c *checker) known(at, name string, candidates []string, what, many string) {
-	if name == "" {
+	if name == "" || len(c.l.problems) > maxProblems {
 		return
 	}
 	for _, k := range candidates {
@@ -167,7 +168,7 @@ func (c *checker) routeUpstream(at string, r *Route) {
 	at += ".upstream"
 	n := c.given(at)
 	if n == nil {
-		c.report(strings.TrimSuffix(at, ".upstream"), "config.missing", "has no upstream, add upstream: and the name of one of %s", listing(keysOf(c.f.Upstreams), "upstreams"))
+		c.report(strings.TrimSuffix(at, ".upstream"), "config.missing", "has no upstream, add upstream: and the name of one of %s", listing(c.upstreamNames, "upstreams"))
 		return
 	}
 	if n.kind == sequenceKind && len(n.items) == 0 {
@@ -185,7 +186,7 @@ func (c *checker) routeUpstream(at string, r *Route) {
 			}
 		}
 		if c.f.Upstreams[w.Name] == nil {
-			c.known(here, w.Name, keysOf(c.f.Upstreams), "upstream", "upstreams")
+			c.known(here, w.Name, c.upstreamNames, "upstream", "upstreams")
 		}
 		if w.Name != "" && seen[w.Name] {
 			c.report(here, "config.duplicate", "%s has a share already, give it one weight", c.subject(here, w.Name))

@@ -3,7 +3,7 @@ package config
 import "fmt"
 
 func (c *checker) upstreams() {
-	for _, name := range keysOf(c.f.Upstreams) {
+	for _, name := range c.upstreamNames {
 		u := c.f.Upstreams[name]
 		at := path{}.key("upstreams").key(name).String()
 		if n := c.given(at); u != nil && n != nil && n.kind == mappingKind {

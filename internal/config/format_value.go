@@ -271,11 +271,15 @@ func (s shapes) sameMeaning(a, b *node, t reflect.Type) bool {
 			return false
 		}
 	}
+	theirs := make(map[string]*node, len(b.entries))
+	for _, e := range b.entries {
+		theirs[e.key.text] = e.value
+	}
 	for _, e := range a.entries {
-		other := b.get(e.key.text)
+		other := theirs[e.key.text]
 		if plan := s.plan(t); plan != nil && other == nil {
 			if f := plan.field(e.key.text); f != nil {
-				other = b.get(f.key)
+				other = theirs[f.key]
 			}
 		}
 		if other == nil || !s.sameMeaning(e.value, other, s.below(t, e.key)) {

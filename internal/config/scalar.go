@@ -87,7 +87,7 @@ func (s Size) String() string {
 // String returns the rate as it was written.
 func (r Rate) String() string {
 	if r.Text == "" {
-		return fmt.Sprintf("%d/%s", r.N, r.Per)
+		return fmt.Sprintf("%d/%ds", r.N, int64(r.Per.Seconds()))
 	}
 	return r.Text
 }

@@ -296,7 +296,8 @@ func (w *schemaWriter) variable() object {
 	return w.define("variable", func() object {
 		return object{
 			{"description", "A reference to the environment, ${NAME} or ${NAME:-default}, or to a file, ${file:path}."},
-			{"type", "string"}, {"pattern", `\$\{`},
+			{"type", "string"},
+			{"pattern", `\$\{`},
 		}
 	})
 }

@@ -77,6 +77,7 @@ type node struct {
 	anchor  string
 	target  *node // of aliases
 	entries []entry
+	index   map[string]int // where a key is in entries, when they are many
 	items   []*node
 	// size is how many values it holds, itself included and aliases followed.
 	size int
@@ -99,6 +100,14 @@ func (n *node) get(keys ...string) *node {
 
 func (n *node) find(keys ...string) *entry {
 	if n == nil || n.kind != mappingKind {
+		return nil
+	}
+	if n.index != nil {
+		for _, k := range keys {
+			if i, ok := n.index[k]; ok {
+				return &n.entries[i]
+			}
+		}
 		return nil
 	}
 	for i := range n.entries {
@@ -273,6 +282,12 @@ func (r *resolver) mapping(n *node) {
 	n.entries = kept
 	for _, m := range merges {
 		r.merge(n, m, seen)
+	}
+	if len(n.entries) > 32 {
+		n.index = make(map[string]int, len(n.entries))
+		for i, e := range n.entries {
+			n.index[e.key.text] = i
+		}
 	}
 }
 

@@ -21,6 +21,10 @@ func (p *yamlParser) flowSequence() *node {
 		p.skip()
 		if p.flowColon(item) {
 			// [a: b] is a list of one mapping.
+			if !item.canBeKey() {
+				p.failAt(item.line, item.col, "is not a key: write a name and a colon")
+			}
+			item.kind = scalarKind
 			pair := &node{kind: mappingKind, flow: true, line: item.line, col: item.col, size: 1}
 			pair.entries = []entry{{item, p.flowPairValue()}}
 			pair.endLine, pair.endCol = p.place()
@@ -40,7 +44,7 @@ func (p *yamlParser) flowMapping() *node {
 	p.off++
 	for p.flowNext(n, '}') {
 		key := p.flowValue()
-		if p.err == nil && key.kind != scalarKind && !(key.kind == nullKind && key.text != "") || key.anchor != "" {
+		if !key.canBeKey() {
 			p.failAt(key.line, key.col, "is not a key: write a name and a colon")
 			break
 		}
@@ -56,6 +60,12 @@ func (p *yamlParser) flowMapping() *node {
 		}
 	}
 	return n
+}
+
+// canBeKey reports whether a value is a single one. A word that stands for nothing
+// is a name as a key.
+func (n *node) canBeKey() bool {
+	return n.anchor == "" && (n.kind == scalarKind || n.kind == nullKind && n.text != "")
 }
 
 // flowNext goes to the next item of a collection and reports whether there is one.
