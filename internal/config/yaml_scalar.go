@@ -7,16 +7,26 @@ import (
 	"unicode/utf8"
 )
 
-// anchorName reads the name of an anchor or alias (§6.9.2).
+// anchorName reads the name of an anchor or alias (§6.9.2). Of the signs that YAML
+// admits in it, only those are taken that all parsers agree on.
 func (p *yamlParser) anchorName() string {
 	start := p.off
 	for !p.blankAt(0) && !flowSign(p.peek(0)) {
+		if !anchorSign(p.peek(0)) {
+			p.fail("cannot stand in the name of an anchor, which has letters, digits and _-. only: put the text in quotes")
+			return ""
+		}
 		p.off++
 	}
 	if p.off == start {
 		p.fail("needs a name behind it, or quotes around the text")
+		return ""
 	}
-	return p.text[min(start, len(p.text)):p.off]
+	return p.text[start:p.off]
+}
+
+func anchorSign(c byte) bool {
+	return c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z' || c >= '0' && c <= '9' || c == '_' || c == '-' || c == '.'
 }
 
 func (p *yamlParser) alias() *node {
@@ -67,7 +77,8 @@ func (p *yamlParser) plainBegins(flow bool) bool {
 	c := p.text[p.off]
 	switch c {
 	case '-', '?', ':':
-		if !p.blankAt(1) && !(flow && flowSign(p.peek(1))) {
+		// Parsers differ on what begins with a ? within brackets.
+		if !p.blankAt(1) && !(flow && (flowSign(p.peek(1)) || c == '?')) {
 			return true
 		}
 		if c == ':' {
