@@ -44,7 +44,6 @@ var rooms = map[string][]string{
 // external lists the modules from outside that a room may use, beside the
 // standard library. No type of one crosses the room's wall.
 var external = map[string][]string{
-	"internal/config":    {"github.com/goccy/go-yaml"},
 	"internal/telemetry": {"github.com/prometheus"},
 	"internal/sock":      {"golang.org/x/sys"},
 	"internal/demo":      {"github.com/coder/websocket"},
