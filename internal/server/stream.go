@@ -291,6 +291,15 @@ func addFields(to http.Header, h *exchange.Header, prefix string) {
 	}
 }
 
+// boundEnd bounds how long net/http may wait for the client's window to send what
+// it still holds of the response, which it does when nobody watches any more.
+func (t *stream) boundEnd() {
+	d := t.conn.set.writeIdle
+	if w, ok := t.w.(interface{ SetWriteDeadline(time.Time) error }); ok && d > 0 {
+		_ = w.SetWriteDeadline(time.Now().Add(d)) // the stream has ended already when it fails
+	}
+}
+
 // respond writes the response.
 func (t *stream) respond() error {
 	x := &t.x
@@ -327,6 +336,7 @@ func (t *stream) respond() error {
 		return err
 	}
 	addFields(h, &r.Trailer, http.TrailerPrefix)
+	t.boundEnd()
 	return nil
 }
 
