@@ -175,10 +175,13 @@ func (c *conn) end() {
 	c.l.forget(c)
 }
 
-// free gives the slot back.
+// free gives the slot back. The conn is not busy any more.
 func (c *conn) free() {
 	s := c.slot
 	c.slot = nil
+	if s.x.Canceled() {
+		s.x.Reset() // it was told between its end and the end of being busy, and the next one must not hear of it
+	}
 	if !s.spoiled {
 		c.server.freeSlot(s)
 	}
