@@ -183,7 +183,7 @@ func BenchmarkRaw1K(b *testing.B) {
 	defer c.Close()
 	u := testUpstream(b, config.Upstream{}, url)
 	x := newBrowser().next()
-	k := &call{u: u, x: x, ep: u.set.Load().endpoints[0], whole: true}
+	k := &call{u: u, x: x, ep: u.set.Load().endpoints[0], outgoing: outgoing{whole: true}}
 	msg := k.appendHead(nil)
 	want := len(reply1K())
 	buf := make([]byte, 16<<10)
@@ -202,10 +202,30 @@ func BenchmarkRaw1K(b *testing.B) {
 	}
 }
 
+// BenchmarkPool is what all cores share for an exchange: one endpoint's counts, and
+// its stack of connections.
+func BenchmarkPool(b *testing.B) {
+	e := endpoints(1)[0]
+	now := time.Now()
+	for range 256 {
+		e.idle = append(e.idle, &conn{ep: e, idleSince: now, idleFor: time.Hour})
+		e.open++
+	}
+	b.ReportAllocs()
+	b.RunParallel(func(pb *testing.PB) {
+		for pb.Next() {
+			e.enter()
+			c := e.take(now, false)
+			e.put(c)
+			e.leave()
+		}
+	})
+}
+
 func BenchmarkHead(b *testing.B) {
 	u := testUpstream(b, config.Upstream{}, "http://127.0.0.1:1")
 	x := newBrowser().next()
-	k := &call{u: u, x: x, ep: u.set.Load().endpoints[0], whole: true}
+	k := &call{u: u, x: x, ep: u.set.Load().endpoints[0], outgoing: outgoing{whole: true}}
 	var dst []byte
 	b.ReportAllocs()
 	for b.Loop() {

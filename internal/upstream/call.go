@@ -27,7 +27,13 @@ type call struct {
 	close  bool      // x.Response.Close as it was before
 	reused bool      // the connection carried an exchange before
 
-	// The request. hand and rest, behind it, are what was taken from the body so far.
+	outgoing
+	incoming
+}
+
+// outgoing is the request. hand and rest, behind it, are what was taken from the
+// body so far.
+type outgoing struct {
 	framing    http1.Framing
 	hand, rest []byte
 	whole      bool // nothing is to come behind them
@@ -37,8 +43,10 @@ type call struct {
 	gathered   *buffer
 	out        *buffer // the message; given back once it is sent
 	pump       pump
+}
 
-	// The response.
+// incoming is the response, as far as it has been read.
+type incoming struct {
 	in         *buffer // b[start:end] is unread; nil: nothing is
 	start, end int
 	scanned    int // of an incomplete head
