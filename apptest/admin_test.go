@@ -263,8 +263,13 @@ func TestAdminGuards(t *testing.T) {
 			listener, path string
 			want           int
 		}{
-			{"PROBES", "/healthz", 200}, {"PROBES", "/readyz", 200}, {"PROBES", "/metrics", 404}, {"PROBES", "/v1/config", 404},
-			{"METRICS", "/metrics", 200}, {"METRICS", "/v1/config", 404}, {"METRICS", "/debug/pprof/", 404},
+			{"PROBES", "/healthz", 200},
+			{"PROBES", "/readyz", 200},
+			{"PROBES", "/metrics", 404},
+			{"PROBES", "/v1/config", 404},
+			{"METRICS", "/metrics", 200},
+			{"METRICS", "/v1/config", 404},
+			{"METRICS", "/debug/pprof/", 404},
 		} {
 			resp, err := g.admin.Get("http://" + g.addr(c.listener) + c.path)
 			if err != nil {

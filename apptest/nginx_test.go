@@ -179,8 +179,14 @@ func TestNginx(t *testing.T) {
 			status       int
 			reply        string
 		}{
-			{"PUT", "first", 201, ""}, {"GET", "", 200, "first"}, {"PUT", "second", 204, ""}, {"GET", "", 200, "second"},
-			{"OPTIONS", "", 405, "405 Not Allowed"}, {"PATCH", "x", 405, "405 Not Allowed"}, {"DELETE", "", 204, ""}, {"GET", "", 404, "404 Not Found"},
+			{"PUT", "first", 201, ""},
+			{"GET", "", 200, "first"},
+			{"PUT", "second", 204, ""},
+			{"GET", "", 200, "second"},
+			{"OPTIONS", "", 405, "405 Not Allowed"},
+			{"PATCH", "x", 405, "405 Not Allowed"},
+			{"DELETE", "", 204, ""},
+			{"GET", "", 404, "404 Not Found"},
 		} {
 			r := do(t, gatetest.Message{Method: step.method, Target: "/files/note.txt", Body: step.body})
 			if r.Status != step.status || !strings.Contains(r.Body, step.reply) {

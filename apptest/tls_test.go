@@ -184,9 +184,14 @@ routes: [{name: all, path: "/{rest...}", upstream: o}]
 		who      string
 		admitted bool
 	}{
-		{"NONE", nil, "nobody", true}, {"NONE", &partner, "a partner", true},
-		{"OPTIONAL", nil, "nobody", true}, {"OPTIONAL", &partner, "a partner", true}, {"OPTIONAL", &stranger, "a stranger", false},
-		{"REQUIRED", nil, "nobody", false}, {"REQUIRED", &partner, "a partner", true}, {"REQUIRED", &stranger, "a stranger", false},
+		{"NONE", nil, "nobody", true},
+		{"NONE", &partner, "a partner", true},
+		{"OPTIONAL", nil, "nobody", true},
+		{"OPTIONAL", &partner, "a partner", true},
+		{"OPTIONAL", &stranger, "a stranger", false},
+		{"REQUIRED", nil, "nobody", false},
+		{"REQUIRED", &partner, "a partner", true},
+		{"REQUIRED", &stranger, "a stranger", false},
 	} {
 		for _, d := range []gatetest.Driver{gatetest.Drivers[1], gatetest.Drivers[2]} {
 			client := gatetest.NewClient(d, g.addr(c.listener), ca.Pool)
