@@ -278,6 +278,45 @@ func TestTunnelEndsWithItsClient(t *testing.T) {
 	_ = x.Response.Tunnel.Close()
 }
 
+// A target that ended its side in silence, before the request came, sends nothing that
+// would wake the wait for its response: a probe finds out.
+func TestProbeFindsATargetThatEndedItsSide(t *testing.T) {
+	asked := make(chan struct{}, 2)
+	o := newOrigin(t, func(p *peer) {
+		if r, _ := p.request(); r == nil {
+			return
+		}
+		if p.id > 0 {
+			p.send(ok2)
+			return
+		}
+		p.send(ok2)
+		_ = p.CloseWrite()
+		p.request()
+		asked <- struct{}{}
+		_, _ = io.Copy(io.Discard, p.r)
+	})
+	u := testUpstream(t, config.Upstream{}, o.url)
+	check(t, "first", result(u, newExchange("GET", "/")), "OK ok")
+	e := u.set.Load().endpoints[0]
+	eventually(t, "the end is there", func() bool { return !e.idle[0].sock.Quiet() })
+	e.idle[0].idleSince = time.Now() // so that it is not looked at
+	x := newExchange("GET", "/")
+	x.Probe()
+	done := make(chan string)
+	go func() { done <- result(u, x) }()
+	for waits := true; waits; {
+		select {
+		case got := <-done:
+			check(t, "second", got, "OK ok")
+			waits = false
+		default:
+			x.Probe()
+		}
+	}
+	check(t, "connections", o.conns(), 2)
+}
+
 // An upgrade that the target declines is an ordinary response.
 func TestUpgradeDeclined(t *testing.T) {
 	o := newOrigin(t, answer(ok2))

@@ -9,6 +9,21 @@ import (
 	"time"
 )
 
+// An endpoint counts and keeps its connections. Of those that are open, idle ones
+// stand in a stack; busy ones belong to their calls. Whoever wants one takes the top
+// of the stack, or reserves the right to open another, or, at the limit, waits in a
+// queue for the next that is given back or closed: open never exceeds limit, and
+// somebody waits only while nothing is idle.
+//
+// A connection that the other side has closed is found in one of three ways: by the
+// keeper, who looks at those that have been idle for a while; when it is taken, if it
+// has been idle for long or the request could not be repeated; or by the request that
+// fails over it and is sent again (see call.ask).
+//
+// An endpoint that could not be connected to is set aside: balancers pass it over as
+// long as there are others, and the keeper tries to connect now and then, so that no
+// request has to find out whether it has come back.
+
 const (
 	// maxIdle bounds the idle connections of one endpoint.
 	maxIdle = 1024

@@ -105,6 +105,35 @@ Via: 2.0 sluice
 	}
 }
 
+// The certificate that a client proved to have is passed on (RFC 9440); a trusted
+// proxy's word about its own client is left as it is.
+func TestClientCertificate(t *testing.T) {
+	for _, c := range []struct {
+		trusted bool
+		tls     *exchange.TLSInfo
+		want    string
+	}{
+		{false, nil, ""},
+		{false, &exchange.TLSInfo{}, ""},
+		{false, &exchange.TLSInfo{Client: []byte{1, 2, 3, 4}}, "Client-Cert: :AQIDBA==:\n"},
+		{true, &exchange.TLSInfo{Client: []byte{1, 2, 3, 4}}, "Client-Cert: :their=:\n"},
+	} {
+		x := newExchange("GET", "/")
+		x.Trusted = c.trusted
+		x.Conn = &exchange.Conn{Peer: clientConn.Peer, Local: clientConn.Local, TLS: c.tls}
+		if c.trusted {
+			x.Request.Header.Add([]byte("Client-Cert"), []byte(":their=:"))
+		}
+		got := ""
+		for line := range strings.Lines(headOf(t, config.Upstream{}, "http://127.0.0.1:1", x)) {
+			if strings.HasPrefix(line, "Client-Cert") {
+				got += line
+			}
+		}
+		check(t, "field", got, c.want)
+	}
+}
+
 func TestHost(t *testing.T) {
 	for _, c := range []struct{ host, url, authority, want string }{
 		{"", "http://users.internal:81", "api.example.com", "api.example.com"},

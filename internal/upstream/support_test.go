@@ -30,6 +30,7 @@ type origin struct {
 	wg    sync.WaitGroup
 
 	mu    sync.Mutex
+	shut  bool
 	peers []*peer
 	seen  []string // method and target of every request that was read
 }
@@ -61,7 +62,7 @@ func (o *origin) listen(t testing.TB, addr string) {
 	o.addr = l.Addr().(*net.TCPAddr).AddrPort()
 	o.url = "http://" + o.addr.String()
 	o.mu.Lock()
-	o.l = l
+	o.l, o.shut = l, false
 	o.mu.Unlock()
 	o.wg.Go(func() {
 		for {
@@ -72,6 +73,9 @@ func (o *origin) listen(t testing.TB, addr string) {
 			o.mu.Lock()
 			p := &peer{TCPConn: c.(*net.TCPConn), o: o, r: bufio.NewReader(c), id: len(o.peers)}
 			o.peers = append(o.peers, p)
+			if o.shut {
+				p.reset()
+			}
 			o.mu.Unlock()
 			o.wg.Go(func() {
 				defer p.Close()
@@ -84,6 +88,7 @@ func (o *origin) listen(t testing.TB, addr string) {
 // stop closes the listener and every connection, and waits for the scripts.
 func (o *origin) stop() {
 	o.mu.Lock()
+	o.shut = true
 	o.l.Close()
 	for _, p := range o.peers {
 		p.reset()

@@ -114,6 +114,12 @@ func tlsOrigin(t *testing.T, c *tls.Config) *origin {
 				client = state.PeerCertificates[0].Subject.CommonName
 			}
 			text := fmt.Sprintf("%s %s %s %s %s", q.Host, state.ServerName, state.NegotiatedProtocol, client, body)
+			if q.Header.Get("Upgrade") != "" {
+				fmt.Fprint(s, "HTTP/1.1 101 Switching Protocols\r\nConnection: upgrade\r\nUpgrade: x\r\n\r\nearly")
+				_, _ = io.Copy(s, r)
+				fmt.Fprint(s, " bye")
+				return
+			}
 			switch q.URL.Path {
 			case "/events":
 				fmt.Fprint(s, "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n")
@@ -235,6 +241,27 @@ func TestTLSWaits(t *testing.T) {
 	check(t, "gone", result(u, x), "client_gone  by client")
 	open, _ := settled(t, u)
 	check(t, "open", open, 0)
+}
+
+func TestTLSTunnel(t *testing.T) {
+	ca := newAuthority(t, "ca")
+	o := tlsOrigin(t, &tls.Config{Certificates: []tls.Certificate{ca.issue(t, "users.internal", net.IPv4(127, 0, 0, 1))}})
+	u := testUpstreamEnv(t, config.Upstream{TLS: config.UpstreamTLS{CA: "ca.pem"}, ConnectTimeout: duration(5 * time.Second)},
+		Env{Dir: ca.dir}, usualTimes(), "https://"+o.addr.String())
+	x := newExchange("GET", "/")
+	x.Request.Upgrade = []byte("x")
+	if err := u.Do(x); err != nil {
+		t.Fatal(err)
+	}
+	tun := x.Response.Tunnel
+	_ = tun.SetDeadline(time.Now().Add(time.Minute))
+	_, err := tun.Write([]byte(" echo"))
+	check(t, "write", err, nil)
+	_ = tun.CloseWrite()
+	all, err := io.ReadAll(tun)
+	check(t, "read", string(all), "early echo bye")
+	check(t, "error", err, nil)
+	_ = tun.Close()
 }
 
 // A silence longer than the timeout of a try breaks no stream, and no connection.
