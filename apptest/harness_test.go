@@ -134,15 +134,6 @@ func (g *gateway) addr(name string) string {
 	return a
 }
 
-// configure replaces the config file; config may use the same @NAMES@.
-func (g *gateway) configure(config string) {
-	g.t.Helper()
-	if !strings.Contains(config, "@ADMIN@") {
-		config += "\nadmin: {address: \"@ADMIN@\", pprof: true}\n"
-	}
-	write(g.t, g.configPath(), g.expand(config))
-}
-
 func (g *gateway) adminURL(path string) string { return "http://" + g.addr("ADMIN") + path }
 
 func (g *gateway) adminGet(path string) (int, []byte, error) {

@@ -2,9 +2,7 @@ package apptest
 
 import (
 	"bytes"
-	"encoding/json"
 	"fmt"
-	"io"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -293,18 +291,4 @@ func TestReloadKeepsConnections(t *testing.T) {
 	if a, err := kept.call("GET", "/version", "", ""); err != nil || a.body != "version 2" {
 		t.Errorf("after a refused config: %v, %v", a, err)
 	}
-}
-
-// jsonBody decodes an answer of the admin API.
-func jsonBody[T any](t testing.TB, body []byte) T {
-	t.Helper()
-	var v T
-	d := json.NewDecoder(bytes.NewReader(body))
-	if err := d.Decode(&v); err != nil {
-		t.Fatalf("%v in %s", err, body)
-	}
-	if _, err := d.Token(); err != io.EOF {
-		t.Fatalf("more than one document: %s", body)
-	}
-	return v
 }
