@@ -34,6 +34,7 @@ type conn struct {
 	wire   *wire     // what tls stands on
 	slot   *slot     // nil: idle
 	state  state
+	bound  atomic.Bool // writes have an end that TLS has set, and stay within it
 	tunnel atomic.Pointer[tunnel]
 	h2     *h2server // where it was handed over to
 	away   bool      // it was, and is not this goroutine's any more
@@ -429,10 +430,19 @@ func headTooLarge() *exchange.Error {
 	}
 }
 
+// send writes p whole to the socket. The end that an earlier write set, when it
+// had to wait for the client, may have passed long ago: this write has its own.
+func (c *conn) send(p []byte) (int, error) {
+	if !c.bound.Load() {
+		_ = c.sock.SetWriteDeadline(time.Time{}) // an error shows at the write
+	}
+	return c.sock.Write(p)
+}
+
 // write sends p whole.
 func (c *conn) write(p []byte) error {
 	if c.tls == nil {
-		_, err := c.sock.Write(p)
+		_, err := c.send(p)
 		return err
 	}
 	c.wire.cork()

@@ -286,3 +286,6 @@ func (n *clearConn) Read(p []byte) (int, error) {
 	n.early = n.early[got:]
 	return got, nil
 }
+
+// Write writes p whole.
+func (n *clearConn) Write(p []byte) (int, error) { return n.c.send(p) }

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"io"
 	"net"
+	"net/http"
 	"strings"
 	"sync"
 	"testing"
@@ -11,6 +12,7 @@ import (
 
 	"github.com/sluice-gateway/sluice/internal/config"
 	"github.com/sluice-gateway/sluice/internal/exchange"
+	"github.com/sluice-gateway/sluice/internal/server"
 )
 
 // refused reads the refusal and the end of the connection behind it.
@@ -577,5 +579,45 @@ func TestAHandlerThatPanics(t *testing.T) {
 		c.send("GET / HTTP/1.1\r\nHost: x\r\n\r\n")
 		line, _ := c.r.ReadString('\n')
 		equal(t, line, "HTTP/1.1 500 Internal Server Error\r\n")
+	})
+}
+
+func TestALateResponseBehindOneThatWaitedForItsClient(t *testing.T) {
+	l := roomy()
+	l.WriteIdleTimeout.Duration = time.Second // what a busy machine may take from a client that reads
+	big := make([]byte, 16<<20)               // more than the sockets hold
+	h := newFake(func(x *exchange.Exchange) {
+		if string(x.Request.RawPath) == "/big" {
+			x.Answer(200, "", big)
+			return
+		}
+		p := newPieces(x)
+		x.Answer(200, "", nil)
+		x.Response.Body, x.Response.ContentLength = p, 2
+		time.AfterFunc(5*l.WriteIdleTimeout.Duration/4, func() {
+			p.ch <- "ok"
+			close(p.ch)
+		})
+	})
+	ask := func(t *testing.T, c *client) {
+		c.send("GET /big HTTP/1.1\r\nHost: x\r\n\r\n")
+		equal(t, len(c.response("GET").Body), len(big))
+		c.send("GET /late HTTP/1.1\r\nHost: x\r\n\r\n")
+		equal(t, c.response("GET").Body, "ok")
+	}
+	t.Run("plain", func(t *testing.T) {
+		_, addr := start(t, h, l)
+		ask(t, dial(t, addr))
+	})
+	t.Run("TLS", func(t *testing.T) {
+		a := newCA(t)
+		_, addr := startTLS(t, h, l, &config.ListenerTLS{Certificates: []config.Certificate{a.files(t, t.TempDir(), "one", "one.test")}})
+		ask(t, dialTLS(t, addr, a, "one.test", "http/1.1"))
+	})
+	onH2(t, func() *fake { return h }, l, func(t *testing.T, _ *fake, c *http.Client, base string, _ *server.Server) {
+		res, err := c.Get(base + "/big")
+		equal(t, len(answer(t, res, err).Body), len(big))
+		res, err = c.Get(base + "/late")
+		equal(t, answer(t, res, err).Body, "ok")
 	})
 }

@@ -386,15 +386,27 @@ func (t *stream) copyBody(frame http1.Framing) error {
 	return nil
 }
 
-// write hands p to net/http, which may wait until the client lets it flow.
+// writeMost is how much is handed to net/http at a time: it tells of no progress
+// inside a write, and a client at the minimum rate must not be taken for one that
+// has stopped.
+const writeMost = 16 << 10
+
+// write hands p to net/http, which may wait until the client lets it flow. What
+// is under way counts as moved.
 func (t *stream) write(p []byte) error {
 	began := time.Now()
 	t.watch.writing.Store(true)
-	n, err := t.w.Write(p)
+	var err error
+	for len(p) > 0 && err == nil {
+		some := p[:min(len(p), writeMost)]
+		p = p[len(some):]
+		t.watch.put.Add(int64(len(some)))
+		var n int
+		n, err = t.w.Write(some)
+		t.written += int64(n)
+	}
 	t.watch.writing.Store(false)
 	t.waited += time.Since(began)
-	t.written += int64(n)
-	t.watch.put.Add(int64(n))
 	return t.blame(err)
 }
 

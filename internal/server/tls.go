@@ -2,6 +2,7 @@ package server
 
 import (
 	"crypto/tls"
+	"errors"
 	"sync"
 	"time"
 
@@ -13,17 +14,17 @@ import (
 // a connection that agreed on HTTP/2 is handed over.
 func (c *conn) handshake() bool {
 	now := time.Now()
-	if d := c.set.header; d > 0 {
-		_ = c.sock.SetDeadline(now.Add(d)) // an error shows at the handshake
-	}
 	c.wire = &wire{Conn: c.sock, c: c}
+	if d := c.set.header; d > 0 {
+		_ = c.wire.SetDeadline(now.Add(d)) // an error shows at the handshake
+	}
 	c.tls = tls.Server(c.wire, c.l.resume)
 	if err := c.tls.Handshake(); err != nil {
 		c.l.badHandshakes.Add(1)
 		c.server.log.Debug("TLS handshake failed", "listener", c.info.Listener, "peer", c.info.Peer, "cause", err)
 		return false
 	}
-	_ = c.sock.SetDeadline(time.Time{}) // an error shows at the next read
+	_ = c.wire.SetDeadline(time.Time{}) // an error shows at the next read
 	state := c.tls.ConnectionState()
 	c.info.TLS = infoOf(&state)
 	if state.NegotiatedProtocol == "h2" {
@@ -76,6 +77,17 @@ func (errNoWait) Error() string   { return "server: nothing is buffered" }
 func (errNoWait) Timeout() bool   { return true }
 func (errNoWait) Temporary() bool { return true }
 
+// SetWriteDeadline sets an exact end for writes, as TLS does for its last alert.
+func (w *wire) SetWriteDeadline(t time.Time) error {
+	w.c.bound.Store(!t.IsZero())
+	return w.Conn.SetWriteDeadline(t)
+}
+
+// SetDeadline sets the ends of reads and writes.
+func (w *wire) SetDeadline(t time.Time) error {
+	return errors.Join(w.Conn.SetReadDeadline(t), w.SetWriteDeadline(t))
+}
+
 // Read reads from the socket.
 func (w *wire) Read(p []byte) (int, error) {
 	if w.noWait {
@@ -89,14 +101,14 @@ func (w *wire) Write(p []byte) (int, error) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	if !w.corked {
-		return w.Conn.Write(p)
+		return w.c.send(p)
 	}
 	if len(w.held)+len(p) > cap(w.held) {
 		if err := w.flush(); err != nil {
 			return 0, err
 		}
 		if len(p) > cap(w.held) {
-			return w.Conn.Write(p)
+			return w.c.send(p)
 		}
 	}
 	w.held = append(w.held, p...)
@@ -126,7 +138,7 @@ func (w *wire) flush() error {
 	if len(w.held) == 0 {
 		return nil
 	}
-	_, err := w.Conn.Write(w.held)
+	_, err := w.c.send(w.held)
 	w.held = w.held[:0]
 	return err
 }
