@@ -1,7 +1,6 @@
 package gateway
 
 import (
-	"errors"
 	"io"
 	"sync/atomic"
 
@@ -78,7 +77,7 @@ func (m *memory) buffer(x *exchange.Exchange) error {
 		}
 		all = append(all, piece...)
 		switch {
-		case errors.Is(err, io.EOF):
+		case err == io.EOF:
 			b.Reset(all)
 			r.Body, r.ContentLength = b, int64(len(all))
 			return nil

@@ -93,8 +93,9 @@ type Conn struct {
 	readEnd  time.Time
 	writeEnd time.Time
 
-	rd reading
-	wr writing
+	rd   reading
+	wr   writing
+	look probe
 }
 
 // reading is the state of the read under way. Its step is made once, so that a
@@ -133,6 +134,7 @@ func New(c net.Conn) (*Conn, error) {
 	s.rd.step = s.readStep
 	s.rd.turns = s.loopStep
 	s.wr.step = s.writeStep
+	s.look.init()
 	return s, nil
 }
 

@@ -257,6 +257,9 @@ func TestARoundTripDoesNotAllocate(t *testing.T) {
 		_, _ = c.Receive(r)
 		_, _ = c.Write(msg)
 		_, _ = c.Read(r.buf)
+		_ = c.Quiet()
+		_ = c.Gone()
+		_ = c.Ended()
 	}); n > 0 {
 		t.Errorf("%v allocations", n)
 	}
