@@ -9,6 +9,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"strconv"
@@ -42,6 +43,14 @@ type echo struct {
 }
 
 func newEcho(t testing.TB) *echo {
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	return newEchoOn(t, ln)
+}
+
+func newEchoOn(t testing.TB, ln net.Listener) *echo {
 	e := &echo{hits: map[string]int{}, gates: map[string]chan struct{}{}}
 	mux := http.NewServeMux()
 	mux.HandleFunc("/status/{code}", e.status)
@@ -66,7 +75,8 @@ func newEcho(t testing.TB) *echo {
 		}
 		e.tell(w, r)
 	})
-	e.Server = httptest.NewServer(root)
+	e.Server = &httptest.Server{Listener: ln, Config: &http.Server{Handler: root}}
+	e.Start()
 	t.Cleanup(func() { e.CloseClientConnections(); e.Close() })
 	return e
 }

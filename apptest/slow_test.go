@@ -144,6 +144,21 @@ func (a attack) read(c net.Conn, end time.Time) error {
 	return nil
 }
 
+// smallBuffers is a listener whose connections hold little in the kernel. Here
+// origin and gateway share one, and what is tested is how much a slow reader
+// makes the gateway hold.
+func smallBuffers(t testing.TB) net.Listener {
+	t.Helper()
+	config := net.ListenConfig{Control: func(_, _ string, c syscall.RawConn) error {
+		return c.Control(func(fd uintptr) { _ = syscall.SetsockoptInt(int(fd), syscall.SOL_SOCKET, syscall.SO_SNDBUF, 64<<10) })
+	}}
+	ln, err := config.Listen(context.Background(), "tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	return ln
+}
+
 // openFiles is the number of files that the gateway has open.
 func (g *gateway) openFiles() int {
 	g.t.Helper()
@@ -161,7 +176,7 @@ func TestSlowClients(t *testing.T) {
 	if *long {
 		each = 1000
 	}
-	e := newEcho(t)
+	e := newEchoOn(t, smallBuffers(t))
 	g := start(t, setup{config: slowConfig, vars: map[string]string{"ORIGIN": e.addr()}, measured: true})
 	before := g.openFiles()
 	stop, latencies := honest(t, g.addr("PLAIN"))
@@ -252,7 +267,7 @@ func TestSlowHTTPTest(t *testing.T) {
 	if _, err := exec.LookPath("slowhttptest"); err != nil {
 		t.Fatal("this test needs slowhttptest: apt-get install slowhttptest")
 	}
-	e := newEcho(t)
+	e := newEchoOn(t, smallBuffers(t))
 	g := start(t, setup{config: slowConfig, vars: map[string]string{"ORIGIN": e.addr()}, measured: true})
 	for name, flags := range map[string][]string{
 		"slow heads":   {"-H", "-u", "http://" + g.addr("PLAIN") + "/status/200"},
