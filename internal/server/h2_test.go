@@ -524,3 +524,27 @@ func TestAdmissionCountsHTTP2Too(t *testing.T) {
 		equal(t, <-first, 204)
 	})
 }
+
+func TestHTTP2ConnectionsOutliveAChangeOfLimits(t *testing.T) {
+	h := newFake(func(x *exchange.Exchange) { x.Answer(200, "", []byte(x.Conn.Listener)) })
+	s, addr := start(t, h, roomy())
+	p := new(http.Protocols)
+	p.SetUnencryptedHTTP2(true)
+	tr := &http.Transport{Protocols: p}
+	c := &http.Client{Transport: tr, Timeout: patience}
+	get := func() string {
+		res, err := c.Get("http://" + addr)
+		return answer(t, res, err).Body
+	}
+	equal(t, get(), "plain")
+	for range 3 {
+		l := roomy()
+		l.MaxHeaderSize.Bytes = 8 << 10
+		apply(t, s, l, config.Listener{Name: "renamed", Address: "127.0.0.1:0"})
+		equal(t, get(), "plain") // the connection goes on with what it began with
+	}
+	tr.CloseIdleConnections()
+	eventually(t, "the connection to end", func() bool { return s.Stats()[0].Open == 0 })
+	equal(t, get(), "renamed")
+	tr.CloseIdleConnections()
+}
