@@ -1,6 +1,9 @@
 package config
 
-import "fmt"
+import (
+	"fmt"
+	"reflect"
+)
 
 // identity checks what names clients, plans, roles, limits and authenticators.
 func (c *checker) identity() {
@@ -106,9 +109,14 @@ func (c *checker) authenticator(at, name string) {
 		return
 	}
 	var kinds []string
+	for _, kind := range exclusive(reflect.TypeFor[Authenticator]()) {
+		if n.get(kind) != nil {
+			kinds = append(kinds, kind)
+		}
+	}
 	for _, e := range n.entries {
-		if e.key.text != "join" && e.key.text != "forward" {
-			kinds = append(kinds, e.key.text)
+		if len(kinds) == 0 && e.key.text != "join" && e.key.text != "forward" {
+			return // an unknown key, reported as it was decoded
 		}
 	}
 	switch {

@@ -376,7 +376,7 @@ func (p *yamlParser) blockLines(parent, width int, folded bool, chomp byte) stri
 		spaces := len(row) - len(strings.TrimLeft(row, " "))
 		blank := spaces == len(row)
 		if !known && !blank {
-			if spaces <= parent {
+			if spaces <= max(parent, 0) {
 				break
 			}
 			width, known = spaces, true

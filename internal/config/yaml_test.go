@@ -90,7 +90,7 @@ func TestYAMLIsReadAsTheSpecificationSays(t *testing.T) {
 		"a: |\n  x\n ":                       `{"a":"x\n"}`,
 		"a: |+\n\n\n":                        `{"a":"\n\n"}`,
 		"a:\n  - |\n    x\n  - y\n":          `{"a":["x\n","y"]}`,
-		"|\nx\ny\n":                          `"x\ny\n"`,
+		"|\n x\n y\n":                        `"x\ny\n"`,
 		"a: >\n  x\n    \n  y\n":             `{"a":"x\n  \ny\n"}`,
 		// Flows.
 		"{a: 1, \"b\":2, 'c' : [x, y,], d: {}, e: [], f, g: }": `{"a":1,"b":2,"c":["x","y"],"d":{},"e":[],"f":null,"g":null}`,
