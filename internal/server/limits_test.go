@@ -95,6 +95,27 @@ func TestASlowHeadIsAnsweredWith408(t *testing.T) {
 	equal(t, h.wait(t, 1)[0].Code, "request_timeout")
 }
 
+func TestASlowHeadBehindARequestIsAnsweredWith408(t *testing.T) {
+	l := roomy()
+	l.HeaderTimeout.Duration = 100 * time.Millisecond
+	_, addr := start(t, newFake(nil), l)
+	for _, together := range []bool{false, true} {
+		c := dial(t, addr)
+		good := "GET / HTTP/1.1\r\nHost: x\r\n\r\n"
+		for range 3 {
+			c.send(good)
+			equal(t, c.response("GET").Status, 200)
+		}
+		if together {
+			c.send(good + "GET / HT")
+			equal(t, c.response("GET").Status, 200)
+		} else {
+			c.send("GET / HT")
+		}
+		c.refused(408, "request_timeout")
+	}
+}
+
 func TestTheTimeOfAHeadBeginsWithItsFirstByte(t *testing.T) {
 	l := roomy()
 	l.HeaderTimeout.Duration = 300 * time.Millisecond
