@@ -90,7 +90,7 @@ func Reference() []byte {
 		s := m.later[0]
 		rest := m.later[1:]
 		m.later = nil
-		fmt.Fprintf(m, "\n### `%s`\n\n%s\n\n", s.path, m.about(s.t))
+		fmt.Fprintf(m, "\n### `%s`\n\n%s\n\n", s.path, about(s.t, m.comments))
 		m.table(s.path, s.t)
 		m.later = append(m.later, rest...)
 	}
@@ -102,8 +102,8 @@ func Reference() []byte {
 }
 
 // about is the doc comment of a type without the type's name.
-func (m *manual) about(t reflect.Type) string {
-	text := m.comments[t.Name()]
+func about(t reflect.Type, comments map[string]string) string {
+	text := comments[t.Name()]
 	text = strings.TrimPrefix(text, t.Name()+" ")
 	for _, verb := range [...]string{"is ", "are "} {
 		text = strings.TrimPrefix(text, verb)

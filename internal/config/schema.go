@@ -73,6 +73,7 @@ type schemaWriter struct {
 func Schema() []byte {
 	w := &schemaWriter{comments: comments(), done: map[string]bool{}}
 	root := w.structure(reflect.TypeFor[File]())
+	root[0].value = "The configuration of a Sluice gateway, as docs/config.md explains it."
 	head := object{
 		{"$schema", "https://json-schema.org/draft/2020-12/schema"},
 		{"title", "Sluice configuration"},
@@ -126,9 +127,7 @@ func (w *schemaWriter) structure(t reflect.Type) object {
 		}
 	}
 	out := object{{"type", "object"}, {"additionalProperties", false}}
-	if doc := w.comments[t.Name()]; doc != "" {
-		out = append(object{{"description", doc}}, out...)
-	}
+	out = append(object{{"description", about(t, w.comments)}}, out...)
 	if len(properties) > 0 {
 		out = append(out, member{"properties", properties})
 	}
@@ -269,7 +268,7 @@ func (w *schemaWriter) special(t reflect.Type) object {
 		})
 	case reflect.TypeFor[JSONSchema]():
 		return w.define("schema", func() object {
-			return object{{"description", w.comments["JSONSchema"]}, {"type", []string{"string", "object", "boolean"}}}
+			return object{{"description", about(t, w.comments)}, {"type", []string{"string", "object", "boolean"}}}
 		})
 	case useType:
 		limit := w.define("RateLimit", func() object { return w.structure(reflect.TypeFor[RateLimit]()) })
