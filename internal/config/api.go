@@ -6,7 +6,7 @@ import "net/netip"
 type API struct {
 	// The name, unique in the file, that logs, metrics and plans use.
 	Name string `yaml:"name" check:"name"`
-	// The hosts served, `api.example.com` or `*.example.com` for one more label or several.
+	// The hosts served, `api.example.com` or `*.example.com` for exactly one more label.
 	// Ports are not compared. Absent: every host.
 	Hosts []string `yaml:"hosts" check:"host"`
 	// The beginning of every path of the api, in whole segments. Taken off before routing
