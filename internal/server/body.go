@@ -213,14 +213,20 @@ func (b *body) Sent() {}
 // leastRoom is the room below which a body gets a large buffer at once.
 const leastRoom = 1 << 10
 
+// makeRoom makes room to read to.
+func (b *body) makeRoom() {
+	in := &b.c.slot.in
+	in.shift()
+	if len(in.free()) < leastRoom {
+		in.enlarge(&b.c.server.buffers)
+	}
+}
+
 // fill reads from the client once.
 func (b *body) fill() error {
 	c := b.c
 	in := &c.slot.in
-	in.shift()
-	if len(in.free()) < leastRoom {
-		in.enlarge(&c.server.buffers)
-	}
+	b.makeRoom()
 	if !b.paced && c.set.rate > 0 {
 		b.paced = true
 		c.sock.In = sock.Pace{Floor: c.set.rate, Grace: c.server.timing.grace}
@@ -365,10 +371,7 @@ func (b *body) drain(keep bool) bool {
 		case ok:
 			continue
 		}
-		in.shift()
-		if len(in.free()) == 0 {
-			return false
-		}
+		b.makeRoom()
 		n, _, err := b.read()
 		if n == 0 || err != nil {
 			return false
