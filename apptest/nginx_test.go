@@ -2,7 +2,6 @@ package apptest
 
 import (
 	"bufio"
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -98,15 +97,20 @@ func (n *nginx) run() {
 	n.t.Helper()
 	n.cmd = exec.Command("nginx", "-p", n.dir, "-c", "nginx.conf", "-e", "error.log")
 	n.cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
-	var out bytes.Buffer
-	n.cmd.Stderr = &out
+	out, err := os.Create(n.path("stderr"))
+	if err != nil {
+		n.t.Fatal(err)
+	}
+	defer out.Close()
+	n.cmd.Stderr = out
 	if err := n.cmd.Start(); err != nil {
 		n.t.Fatal(err)
 	}
 	eventually(n.t, 10*time.Second, func() error {
 		c, err := net.Dial("tcp", n.addr)
 		if err != nil {
-			return fmt.Errorf("%w; %s", err, out.String())
+			said, _ := os.ReadFile(n.path("stderr")) // an empty one says as much as none
+			return fmt.Errorf("%w; %s", err, said)
 		}
 		return c.Close()
 	})

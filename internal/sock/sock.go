@@ -35,6 +35,7 @@ import (
 	"io"
 	"net"
 	"os"
+	"sync/atomic"
 	"syscall"
 	"time"
 )
@@ -96,6 +97,8 @@ type Conn struct {
 	rd   reading
 	wr   writing
 	look probe
+
+	interrupted atomic.Bool
 }
 
 // reading is the state of the read under way. Its step is made once, so that a
@@ -186,7 +189,10 @@ func (c *Conn) SetDeadline(t time.Time) error {
 
 // Interrupt makes every read and write that waits, or comes, fail now. Unlike
 // Close it never waits for one to return. The connection is of no use after.
-func (c *Conn) Interrupt() { _ = c.Conn.SetDeadline(time.Unix(1, 0)) }
+func (c *Conn) Interrupt() {
+	c.interrupted.Store(true)
+	_ = c.Conn.SetDeadline(time.Unix(1, 0))
+}
 
 // Read reads what is there, waiting for the first byte.
 func (c *Conn) Read(p []byte) (int, error) {
@@ -333,7 +339,8 @@ func (c *Conn) Write(p []byte) (int, error) {
 		done += w.n
 		c.Out.moved += int64(w.n)
 		switch {
-		case w.err == syscall.EAGAIN:
+		case w.err == syscall.EAGAIN, errors.Is(err, os.ErrDeadlineExceeded) && c.Stall > 0:
+			// It has to wait, or the end that an earlier wait set has passed since.
 			n, err := c.waitWrite(p[done:])
 			done += n
 			if err != nil {
@@ -371,6 +378,9 @@ func (c *Conn) waitWrite(p []byte) (int, error) {
 			if err := within(now, slice, &c.writeEnd, c.Conn.SetWriteDeadline); err != nil {
 				return 0, err
 			}
+			if c.interrupted.Load() {
+				c.Interrupt() // the deadline that was just set has undone it
+			}
 		}
 		n, err := c.writeSome(p)
 		waited := time.Since(now)
@@ -383,7 +393,7 @@ func (c *Conn) waitWrite(p []byte) (int, error) {
 			return n, nil
 		case !errors.Is(err, os.ErrDeadlineExceeded):
 			return n, err
-		case slice == 0 || c.Stall > 0 && time.Since(began) >= c.Stall:
+		case slice == 0 || c.interrupted.Load() || c.Stall > 0 && time.Since(began) >= c.Stall:
 			return n, err
 		}
 	}

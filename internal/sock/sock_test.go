@@ -162,6 +162,34 @@ func TestAStalledWriteEnds(t *testing.T) {
 	}
 }
 
+func TestAWriteLongBehindOneThatWaitedIsNotLate(t *testing.T) {
+	c, peer := pair(t)
+	c.Stall = 40 * time.Millisecond
+	go func() { _, _ = io.Copy(io.Discard, peer) }()
+	if _, err := c.Write(make([]byte, 64<<20)); err != nil {
+		t.Fatal(err)
+	}
+	over := time.NewTimer(100 * time.Millisecond) // the end of that wait is over by then
+	<-over.C
+	if n, err := c.Write([]byte("late")); n != 4 || err != nil {
+		t.Errorf("wrote %d, %v", n, err)
+	}
+}
+
+func TestInterruptEndsAWriteThatWaits(t *testing.T) {
+	c, _ := pair(t)
+	c.Stall = time.Minute
+	done := make(chan error)
+	go func() {
+		_, err := c.Write(make([]byte, 64<<20))
+		done <- err
+	}()
+	c.Interrupt()
+	if err := <-done; !errors.Is(err, os.ErrDeadlineExceeded) {
+		t.Errorf("got %v", err)
+	}
+}
+
 func TestAReaderThatTricklesIsTooSlow(t *testing.T) {
 	c, peer := pair(t)
 	c.Stall = 10 * time.Second
