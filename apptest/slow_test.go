@@ -1,6 +1,7 @@
 package apptest
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -13,6 +14,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 const slowConfig = `
@@ -64,8 +67,7 @@ var attacks = []attack{
 }
 
 // run attacks once and returns nil when the gateway has cut the connection in
-// time. A reader may have bytes of the kernel's to read after that; whether the
-// gateway let go is seen from its open files, later.
+// time.
 func (a attack) run(addr string) error {
 	dialer := net.Dialer{Timeout: 10 * time.Second, Control: func(_, _ string, c syscall.RawConn) error {
 		// A small window, so that the reply does not fit into the kernel.
@@ -141,7 +143,26 @@ func (a attack) read(c net.Conn, end time.Time) error {
 			}
 		}
 	}
+	if !hungUp(c) {
+		return fmt.Errorf("still open after %v: what was not sent goes on holding memory of the kernel's", a.within)
+	}
 	return nil
+}
+
+// hungUp reports whether the other side has reset the connection. A close alone
+// does not come through to a reader that takes nothing.
+func hungUp(c net.Conn) bool {
+	raw, err := c.(*net.TCPConn).SyscallConn()
+	if err != nil {
+		return true
+	}
+	hup := true
+	err = raw.Control(func(fd uintptr) {
+		p := []unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}
+		n, err := unix.Poll(p, 0)
+		hup = err == nil && n > 0 && p[0].Revents&(unix.POLLHUP|unix.POLLERR) != 0
+	})
+	return hup || err != nil
 }
 
 // smallBuffers is a listener whose connections hold little in the kernel. Here
@@ -277,19 +298,39 @@ func TestSlowHTTPTest(t *testing.T) {
 		"slow readers": {"-X", "-w", "256", "-y", "512", "-n", "5", "-z", "32", "-k", "3", "-u", "http://" + g.addr("PLAIN") + "/zeros/8000000"},
 	} {
 		t.Run(name, func(t *testing.T) {
+			before := g.openFiles()
 			stop, latencies := honest(t, g.addr("PLAIN"))
 			ctx, cancel := context.WithTimeout(context.Background(), 2*time.Minute)
 			defer cancel()
 			args := append([]string{"-c", "4000", "-r", "500", "-i", "1", "-l", "30", "-p", "3"}, flags...)
-			out, err := exec.CommandContext(ctx, "slowhttptest", args...).CombinedOutput()
+			cmd := exec.CommandContext(ctx, "slowhttptest", args...)
+			var out bytes.Buffer
+			cmd.Stdout, cmd.Stderr = &out, &out
+			if err := cmd.Start(); err != nil {
+				t.Fatal(err)
+			}
+			ended := make(chan error, 1)
+			go func() { ended <- cmd.Wait() }()
+			peak, cut := 0, false
+			eventually(t, 90*time.Second, func() error {
+				now := g.openFiles()
+				peak = max(peak, now)
+				cut = cut || peak > before+500 && now < before+100
+				select {
+				case <-ended:
+					return nil
+				default:
+					return errNotYet
+				}
+			})
 			stop()
-			if ctx.Err() != nil {
-				t.Fatalf("slowhttptest: %v\n%s", err, out)
+			if peak > before+500 && !cut {
+				t.Errorf("the attackers' connections (%d files at the most) were not cut while slowhttptest ran", peak)
 			}
 			all := latencies()
 			slices.Sort(all)
 			p99 := all[len(all)*99/100]
-			t.Logf("%d honest requests: median %v, p99 %v, max %v\n%s", len(all), all[len(all)/2], p99, all[len(all)-1], out)
+			t.Logf("%d honest requests: median %v, p99 %v, max %v\n%s", len(all), all[len(all)/2], p99, all[len(all)-1], out.String())
 			if p99 > 50*time.Millisecond {
 				t.Errorf("honest clients' p99 is %v, want under 50 ms", p99)
 			}
