@@ -8,6 +8,11 @@ import (
 	"golang.org/x/sys/unix"
 )
 
+// mostUnsent is how much of a response the kernel takes before it is sent. Its own
+// bound is 4 MB for each connection, so that a few hundred clients who do not read
+// would use up the memory that all sockets of the machine share.
+const mostUnsent = 128 << 10
+
 // inheritOptions sets what accepted connections inherit from the socket (tcp(7)).
 func inheritOptions(_, _ string, c syscall.RawConn) error {
 	var failed error
@@ -17,6 +22,7 @@ func inheritOptions(_, _ string, c syscall.RawConn) error {
 			{unix.IPPROTO_TCP, unix.TCP_KEEPIDLE, int(keepAliveIdle / time.Second)},
 			{unix.IPPROTO_TCP, unix.TCP_KEEPINTVL, 15},
 			{unix.IPPROTO_TCP, unix.TCP_KEEPCNT, 4},
+			{unix.IPPROTO_TCP, unix.TCP_NOTSENT_LOWAT, mostUnsent},
 		} {
 			if err := unix.SetsockoptInt(int(fd), o.level, o.name, o.value); err != nil && failed == nil {
 				failed = err
