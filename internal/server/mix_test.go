@@ -2,16 +2,20 @@ package server_test
 
 import (
 	"bytes"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"hash/crc32"
 	"io"
 	"math/rand/v2"
+	"net"
 	"net/http"
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
+	"time"
 
 	"github.com/sluice-gateway/sluice/internal/config"
 	"github.com/sluice-gateway/sluice/internal/exchange"
@@ -176,4 +180,70 @@ func TestMixtures(t *testing.T) {
 		})
 	}
 	clients.Wait()
+}
+
+// TestClientsThatLeaveAnywhere cuts such pipelines off at any byte, in every way,
+// and looks that nothing is left of them.
+func TestClientsThatLeaveAnywhere(t *testing.T) {
+	a := newCA(t)
+	var served atomic.Int64
+	h := newFake(func(x *exchange.Exchange) { treat(x) })
+	counting := countServes{h, &served}
+	s, addr := startTLS(t, counting, roomy(), &config.ListenerTLS{Certificates: []config.Certificate{a.files(t, t.TempDir(), "one", "one.test")}})
+	s2, plain := start(t, counting, roomy())
+	var clients sync.WaitGroup
+	slots := make(chan struct{}, 12)
+	for seed := range uint64(400) {
+		slots <- struct{}{}
+		clients.Go(func() {
+			defer func() { <-slots }()
+			r := rand.New(rand.NewPCG(seed, 2))
+			nc, err := net.Dial("tcp", plain)
+			if seed%4 == 0 {
+				nc, err = net.Dial("tcp", addr)
+			}
+			if err != nil {
+				t.Error(err)
+				return
+			}
+			socket := nc.(*net.TCPConn)
+			c := nc
+			if seed%4 == 0 {
+				c = tls.Client(nc, &tls.Config{RootCAs: a.pool, ServerName: "one.test"})
+			}
+			var all bytes.Buffer
+			for i := range 1 + r.IntN(5) {
+				m := mix(r, i)
+				all.WriteString(m.head)
+				all.WriteString(m.body)
+			}
+			_, _ = c.Write(all.Bytes()[:r.IntN(all.Len())])
+			_ = socket.SetReadDeadline(time.Now().Add(50 * time.Millisecond)) // there may be nothing to come
+			if r.IntN(2) == 0 {
+				_, _ = c.Read(make([]byte, 1+r.IntN(2000)))
+			}
+			switch r.IntN(3) {
+			case 0:
+				_ = socket.SetLinger(0)
+			case 1:
+				_ = socket.CloseWrite()
+				_, _ = io.Copy(io.Discard, socket)
+			}
+			_ = socket.Close()
+		})
+	}
+	clients.Wait()
+	eventually(t, "all connections to end", func() bool { return s.Stats()[0].Open == 0 && s2.Stats()[0].Open == 0 })
+	equal(t, int64(len(h.wait(t, 0))), served.Load())
+}
+
+// countServes counts what has to be done.
+type countServes struct {
+	*fake
+	n *atomic.Int64
+}
+
+func (c countServes) Serve(x *exchange.Exchange) {
+	c.n.Add(1)
+	c.fake.Serve(x)
 }
