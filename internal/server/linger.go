@@ -28,12 +28,13 @@ func (c *conn) part() {
 	broken, ended := c.cause.broken, c.cause.ended
 	switch {
 	case !c.cause.due:
-	case broken && c.slot.out.endless:
-		// Only a reset tells the client that this is not the end of the body.
-		if l, ok := c.sock.Conn.(interface{ SetLinger(sec int) error }); ok {
-			_ = l.SetLinger(0) // without it the client sees a short body
-		}
 	case broken:
+		// A reset: an end of input would stand behind what the client does not read,
+		// in the kernel's memory, and for a body that ends with the connection it would
+		// be taken for the end of it.
+		if l, ok := c.sock.Conn.(interface{ SetLinger(sec int) error }); ok {
+			_ = l.SetLinger(0) // without it the client sees a short body, late
+		}
 	case ended && c.slot.in.empty() && c.sock.Quiet():
 	default:
 		c.linger()

@@ -27,7 +27,6 @@ type output struct {
 
 	sent       bool          // some of the response was, or was tried to be
 	apologised bool          // what was sent is the driver's own
-	endless    bool          // only the end of the connection ends the body
 	waited     time.Duration // for the client, from the second write on
 	err        error         // the first failure; nothing is written after
 }
@@ -45,7 +44,7 @@ func isOwn(id exchange.HeaderID) bool { return id != exchange.Other && ownFields
 
 func (o *output) reset(c *conn) {
 	o.c, o.began, o.written = c, false, 0
-	o.sent, o.apologised, o.endless, o.waited, o.err = false, false, false, 0, nil
+	o.sent, o.apologised, o.waited, o.err = false, false, 0, nil
 }
 
 // begin ends the time of interim responses.
@@ -164,7 +163,6 @@ func (c *conn) respond(f http1.Framing) (keep bool, err error) {
 	}
 	o := &s.out
 	o.begin()
-	o.endless = frame.Kind == http1.UntilClose
 	c.sock.Out.Begin()
 	c.appendHead(frame, keep)
 	if frame.Kind != http1.NoBody {
