@@ -193,15 +193,40 @@ func (g *gateway) openFiles() int {
 // TestSlowClients attacks with thousands of slow connections at once. All are
 // cut when the limits say, and honest clients do not notice.
 func TestSlowClients(t *testing.T) {
-	each := 300
-	if *long {
-		each = 1000
-	}
+	const limit = 50 * time.Millisecond
+	each := rounds(300, 1000)
 	e := newEchoOn(t, smallBuffers(t))
 	g := start(t, setup{config: slowConfig, vars: map[string]string{"ORIGIN": e.addr()}, measured: true})
-	before := g.openFiles()
-	stop, latencies := honest(t, g.addr("PLAIN"))
+	// Clients that ask the origin without the gateway tell what the machine is
+	// busy with besides. A round in which they wait too says nothing about the
+	// gateway, and is made again; a third one counts in any case.
+	for round := 1; ; round++ {
+		stop, latencies := honest(t, g.addr("PLAIN"))
+		stopDirect, direct := honest(t, e.addr())
+		n := attackAll(t, g, each)
+		stop()
+		stopDirect()
+		through, without := latencies(), direct()
+		slices.Sort(through)
+		slices.Sort(without)
+		p99, control := through[len(through)*99/100], without[len(without)*99/100]
+		t.Logf("%d attackers; %d honest requests: median %v, p99 %v, max %v; without the gateway: p99 %v",
+			n, len(through), through[len(through)/2], p99, through[len(through)-1], control)
+		switch {
+		case t.Failed() || p99 <= limit:
+			return
+		case control < limit/2 || round == 3:
+			t.Errorf("honest clients' p99 is %v, want under %v", p99, limit)
+			return
+		}
+	}
+}
 
+// attackAll makes each attack that many times and returns how many there were in
+// all. The test fails for those that were not cut in time.
+func attackAll(t *testing.T, g *gateway, each int) (total int) {
+	t.Helper()
+	before := g.openFiles()
 	type verdict struct {
 		attack string
 		err    error
@@ -222,7 +247,6 @@ func TestSlowClients(t *testing.T) {
 	}
 	go func() { wg.Wait(); close(verdicts) }()
 	failed := map[string][]error{}
-	total := 0
 	for v := range verdicts {
 		total++
 		if v.err != nil {
@@ -240,14 +264,7 @@ func TestSlowClients(t *testing.T) {
 		}
 		return nil
 	})
-	stop()
-	all := latencies()
-	slices.Sort(all)
-	p99 := all[len(all)*99/100]
-	t.Logf("%d attackers; %d honest requests: median %v, p99 %v, max %v", total, len(all), all[len(all)/2], p99, all[len(all)-1])
-	if p99 > 50*time.Millisecond {
-		t.Errorf("honest clients' p99 is %v, want under 50 ms", p99)
-	}
+	return total
 }
 
 // honest starts clients that ask 200 times a second, half of them on new
