@@ -141,9 +141,9 @@ func (n *node) apply(f *config.File, write func() error) (config.Diagnostics, er
 			return found, errors.Join(err, n.listen(n.running.Load()))
 		}
 	}
-	plan.Commit()
 	logs.Commit()
 	n.inForce(f)
+	plan.Commit()
 	return found, nil
 }
 

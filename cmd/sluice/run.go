@@ -112,6 +112,9 @@ func (n *node) announce() {
 
 // reload reads the file again. A bad one changes nothing but a metric.
 func (n *node) reload(w *watcher) {
+	if w != nil {
+		w.reading()
+	}
 	f, found := read(n.file)
 	if found.Err() == nil {
 		if why := needsRestart(n.running.Load(), f); why != "" {

@@ -37,16 +37,28 @@ func newWatcher(log *slog.Logger) (*watcher, error) {
 	return &watcher{events: events, log: log, dirs: map[string]bool{}, recheck: make(chan struct{}, 1)}, nil
 }
 
-// set replaces the files that are watched. What they read now is what they
-// read when they were loaded, which began at since; a file that was written in
-// between counts as changed.
+// reading tells that the files are about to be read: what they hold now is what
+// counts as known. What changes from now on, be it while they are read, differs.
+func (w *watcher) reading() {
+	for f := range w.files {
+		w.files[f] = digest(f)
+	}
+}
+
+// set replaces the files that are watched. Those that were watched before keep
+// what reading found. The others were read for the first time, which began at
+// since; one that was written in between counts as changed.
 func (w *watcher) set(files []string, since time.Time) {
+	known := w.files
 	w.files = make(map[string][sha256.Size]byte, len(files))
 	want := map[string]bool{}
 	for _, f := range files {
-		w.files[f] = digest(f)
-		if writtenBetween(f, since, time.Now()) {
-			w.files[f] = [sha256.Size]byte{}
+		sum, ok := known[f]
+		if !ok && !writtenBetween(f, since, time.Now()) {
+			sum = digest(f)
+		}
+		w.files[f] = sum
+		if sum != digest(f) {
 			select {
 			case w.recheck <- struct{}{}:
 			default: // it is told already
@@ -72,9 +84,13 @@ func (w *watcher) set(files []string, since time.Time) {
 	w.dirs = want
 }
 
+// tickOfFiles is more than the clock behind the times of files may be late: the
+// system takes them from its last tick, up to 10 ms ago.
+const tickOfFiles = 20 * time.Millisecond
+
 func writtenBetween(file string, from, to time.Time) bool {
 	info, err := os.Stat(file)
-	return err == nil && !info.ModTime().Before(from) && !info.ModTime().After(to)
+	return err == nil && !info.ModTime().Before(from.Add(-tickOfFiles)) && !info.ModTime().After(to)
 }
 
 // foldersOf lists the folders in which a change can change what f reads: that

@@ -113,3 +113,25 @@ func TestAWriteWhileTheFileWasReadCounts(t *testing.T) {
 		t.Error("it went unseen")
 	}
 }
+
+func TestAChangeBehindTheReadingIsNotTakenForKnown(t *testing.T) {
+	dir := t.TempDir()
+	put(t, filepath.Join(dir, "old"), "old")
+	put(t, filepath.Join(dir, "new"), "new")
+	link := filepath.Join(dir, "link")
+	if err := os.Symlink("old", link); err != nil {
+		t.Fatal(err)
+	}
+	w, _ := watching(t, link)
+	w.reading()
+	if err := os.Remove(link); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Symlink("new", link); err != nil { // a file that was written long ago
+		t.Fatal(err)
+	}
+	w.set([]string{link}, time.Now().Add(time.Hour))
+	if !w.differs() {
+		t.Error("it went unseen")
+	}
+}
