@@ -85,8 +85,12 @@ func schemaCommand() *cobra.Command {
 }
 
 // replaceFile writes a file so that a reader sees the old content or the new,
-// and keeps its mode.
+// and keeps its mode. Of a symbolic link it is the target that is replaced.
 func replaceFile(file string, content []byte) error {
+	file, err := filepath.EvalSymlinks(file)
+	if err != nil {
+		return err
+	}
 	info, err := os.Stat(file)
 	if err != nil {
 		return err

@@ -50,14 +50,17 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	root.SetErr(stderr)
 	root.CompletionOptions.HiddenDefaultCmd = true
 	root.AddCommand(runCommand(), checkCommand(), explainCommand(), demoCommand(), fmtCommand(), schemaCommand(), versionCommand())
+	understood := false // a command has begun to work
+	root.PersistentPreRun = func(*cobra.Command, []string) { understood = true }
 	err := root.ExecuteContext(ctx)
-	switch usage := new(usageError); {
+	var usage usageError
+	switch {
 	case err == nil:
 		return 0
 	case errors.Is(err, errReported):
 		return 1
-	case errors.As(err, &usage):
-		fmt.Fprintf(stderr, "sluice: %v\n", err)
+	case !understood || errors.As(err, &usage):
+		fmt.Fprintf(stderr, "sluice: %v; see `sluice --help`\n", err)
 		return 2
 	default:
 		fmt.Fprintf(stderr, "sluice: %v\n", err)

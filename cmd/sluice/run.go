@@ -81,7 +81,7 @@ func (n *node) run(ctx context.Context, loaded time.Time) error {
 			}
 		case <-n.changed: // by a PUT too, which may name other files
 			if w != nil {
-				w.set(append(n.started.Load().Files(), n.running.Load().Files()...), loaded)
+				w.set(append(append(n.started.Load().Files(), n.running.Load().Files()...), n.file), loaded)
 			}
 		}
 	}

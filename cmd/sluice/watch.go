@@ -16,6 +16,10 @@ import (
 // those of the links on the way; any event there starts a short quiet period,
 // after which the content decides: only a file that reads differently counts.
 
+// patience bounds the quiet period: in a folder where something happens all the
+// time, such as a log that is written, the files are read all the same.
+const patience = time.Second
+
 // quietPeriod is how long nothing must happen in the folders before the files
 // are read: an editor that writes in several steps is through by then.
 const quietPeriod = 100 * time.Millisecond
@@ -123,6 +127,14 @@ func (w *watcher) run(done <-chan struct{}, changed chan<- struct{}) {
 	quiet := time.NewTimer(time.Hour)
 	quiet.Stop()
 	defer quiet.Stop()
+	var began time.Time // when the first event came that nobody has looked into
+	stir := func() {
+		now := time.Now()
+		if began.IsZero() {
+			began = now
+		}
+		quiet.Reset(min(quietPeriod, max(patience-now.Sub(began), 0)))
+	}
 	for {
 		select {
 		case <-done:
@@ -131,16 +143,17 @@ func (w *watcher) run(done <-chan struct{}, changed chan<- struct{}) {
 			if !ok {
 				return
 			}
-			quiet.Reset(quietPeriod)
+			stir()
 		case err, ok := <-w.events.Errors:
 			if !ok {
 				return
 			}
 			w.log.Warn("watching files", "error", err)
-			quiet.Reset(quietPeriod) // events may have been lost
+			stir() // events may have been lost
 		case <-w.recheck:
-			quiet.Reset(quietPeriod)
+			stir()
 		case <-quiet.C:
+			began = time.Time{}
 			select {
 			case changed <- struct{}{}:
 			case <-done:

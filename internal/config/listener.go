@@ -34,8 +34,8 @@ type Certificate struct {
 
 // Limits are bounds on what clients may use. In all of them 0 is no limit.
 type Limits struct {
-	// From the connection, or the end of the last request, to the end of a request's
-	// head. Slower heads are answered with 408 and cut.
+	// From the first byte of a request's head to its end; before it, idle_timeout
+	// counts. Slower heads are answered with 408 and cut.
 	HeaderTimeout Duration `yaml:"header_timeout" default:"5s"`
 	// The longest wait for the next byte of a request body. Then 408, or the connection is cut.
 	BodyIdleTimeout Duration `yaml:"body_idle_timeout" default:"10s"`

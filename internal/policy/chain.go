@@ -121,7 +121,7 @@ func (c *Chain) decide(s *step, x *exchange.Exchange, err error) error {
 	refusal := exchange.AsError(err)
 	if s.shadow {
 		s.meter.Count(x.Conn.Shard, telemetry.WouldRefuse)
-		c.log.LogAttrs(context.Background(), slog.LevelInfo, "would refuse",
+		c.log.LogAttrs(context.Background(), slog.LevelInfo, "would_refuse",
 			slog.String("filter", s.name), slog.String("code", refusal.Code.String()),
 			slog.String("reason", refusal.Error()), slog.String("id", string(x.ID)))
 		return nil

@@ -58,6 +58,7 @@ func (c *conn) refuse(e *exchange.Error) {
 	c.slot.x.Err = e
 	in.r, in.keep = in.w, in.w // what was read is neither overwritten nor looked at again
 	c.exchange(http1.Framing{})
+	c.cause.ended = false // the client may be about to send the rest of it
 }
 
 // answer lets the Handler decide and writes its response. served says that the
