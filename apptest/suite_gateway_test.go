@@ -1,6 +1,7 @@
 package apptest
 
 import (
+	"bufio"
 	"bytes"
 	"context"
 	"fmt"
@@ -87,6 +88,31 @@ var errorRows = []row{
 			return // :path counts as a header field there: 431, or not sent at all
 		}
 		problem(s.t, s.get("/m?"+strings.Repeat("x", 20<<10)), 414, "uri_too_long")
+	}},
+	{"a refusal reaches a client that is still sending", func(s *side) {
+		if s.d.H2 {
+			return // a stream ends by itself, and not its connection
+		}
+		c := s.dialAs(s.t, s.d, "a.test")
+		if _, err := io.WriteString(c, "GET /m?"+strings.Repeat("x", 17<<10)); err != nil {
+			s.t.Fatal(err)
+		}
+		resp, err := http.ReadResponse(bufio.NewReader(c), nil)
+		if err != nil {
+			s.t.Fatal(err)
+		}
+		if _, err := io.ReadAll(resp.Body); err != nil || resp.StatusCode != 414 {
+			s.t.Errorf("%d, %v, want 414", resp.StatusCode, err)
+		}
+		// A close with bytes unread would be a reset, which can overtake the reply.
+		tick := time.NewTicker(20 * time.Millisecond)
+		defer tick.Stop()
+		for i := range 10 {
+			<-tick.C
+			if _, err := io.WriteString(c, strings.Repeat("x", 100)); err != nil {
+				s.t.Fatalf("write %d behind the reply: %v", i, err)
+			}
+		}
 	}},
 	{"a client whose body stops is 408", func(s *side) {
 		body, hold := io.Pipe()
