@@ -149,11 +149,11 @@ func (g *gateway) footprint() footprint {
 }
 
 // served waits until the gateway answers /version with n.
-func (g *gateway) served(n int) {
-	g.t.Helper()
+func (g *gateway) served(t testing.TB, n int) {
+	t.Helper()
 	k := &caller{addr: g.addr("PLAIN")}
 	defer k.hangUp()
-	eventually(g.t, 10*time.Second, func() error {
+	eventually(t, 10*time.Second, func() error {
 		a, err := k.call("GET", "/version", "", "")
 		if err == nil && a.body != fmt.Sprintf("version %d", n) {
 			err = fmt.Errorf("%q is served, want version %d", a.body, n)
@@ -167,28 +167,28 @@ func TestReloadTriggers(t *testing.T) {
 	t.Parallel()
 	e := newEcho(t)
 	g := start(t, setup{config: reloadConfig(0), vars: map[string]string{"ORIGIN": e.addr()}})
-	g.served(0)
+	g.served(t, 0)
 	path := g.configPath()
 	content := func(n int) string { return g.expand(reloadConfig(n)) }
 
 	t.Run("the file is written in place", func(t *testing.T) {
 		write(t, path, content(1))
-		g.served(1)
+		g.served(t, 1)
 	})
 	t.Run("another file takes its name", func(t *testing.T) {
 		write(t, path+".new", content(2))
 		if err := os.Rename(path+".new", path); err != nil {
 			t.Fatal(err)
 		}
-		g.served(2)
+		g.served(t, 2)
 	})
 	t.Run("SIGHUP", func(t *testing.T) {
 		if resp, body := g.putConfig(reloadConfig(30)); resp.StatusCode/100 != 2 {
 			t.Fatalf("PUT: %d %s", resp.StatusCode, body)
 		}
-		g.served(30)
+		g.served(t, 30)
 		g.signal(syscall.SIGHUP) // the file's content replaces what was put
-		g.served(2)
+		g.served(t, 2)
 	})
 	t.Run("a broken file leaves the old config", func(t *testing.T) {
 		write(t, path, content(3)+"unknown_key: 1\n")
@@ -198,13 +198,13 @@ func TestReloadTriggers(t *testing.T) {
 			}
 			return nil
 		})
-		g.served(2)
+		g.served(t, 2)
 		if status, _, err := g.adminGet("/readyz"); err != nil || status != 200 {
 			t.Errorf("readyz: %d, %v, want 200", status, err)
 		}
 		g.err.await(t, "the unknown key", func(s string) bool { return strings.Contains(s, "unknown_key") })
 		write(t, path, content(4))
-		g.served(4)
+		g.served(t, 4)
 		if ok := g.metric("sluice_config_ok"); ok != 1 {
 			t.Errorf("sluice_config_ok is %v, want 1", ok)
 		}
@@ -223,9 +223,9 @@ func TestReloadTriggers(t *testing.T) {
 			}
 		}
 		link(5)
-		g.served(5)
+		g.served(t, 5)
 		link(6)
-		g.served(6)
+		g.served(t, 6)
 	})
 }
 
