@@ -56,7 +56,7 @@ func report(w io.Writer, found config.Diagnostics) {
 // and no socket. plan is nil when there are errors; otherwise it is the caller's
 // to discard.
 func load(file string) (*gateway.Plan, *config.File, config.Diagnostics, error) {
-	f, found := read(file)
+	f, found := read(file, config.Env{})
 	if found.Err() != nil {
 		return nil, f, found, nil
 	}
@@ -74,8 +74,8 @@ func load(file string) (*gateway.Plan, *config.File, config.Diagnostics, error) 
 
 // read loads a file. One with errors is looked through for those of its routes too,
 // so that all are reported at once.
-func read(file string) (*config.File, config.Diagnostics) {
-	f, found := config.Load(file, config.Env{})
+func read(file string, env config.Env) (*config.File, config.Diagnostics) {
+	f, found := config.Load(file, env)
 	if f != nil && found.Err() != nil {
 		found = merge(found, gateway.CheckRoutes(f))
 	}

@@ -71,7 +71,6 @@ func runDemo(ctx context.Context, port int, stdout, stderr io.Writer) (err error
 	}
 	f.Log.Level = "warn"
 	f.Log.Access.Output = "none"
-	began := time.Now()
 	n, err := start(name, f, stdout, stderr)
 	if err != nil {
 		return fmt.Errorf("%w; is port %d in use? try --port 0", err, port)
@@ -80,7 +79,7 @@ func runDemo(ctx context.Context, port int, stdout, stderr io.Writer) (err error
 	for _, addr := range n.server.Addrs() {
 		invite(stdout, "http://"+addr.String(), "http://"+n.admin.Addr().String(), origin)
 	}
-	return n.run(ctx, began)
+	return n.run(ctx, nil)
 }
 
 // startBackend serves the sample backend on a free port of the loopback.

@@ -10,6 +10,8 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
+
+	"github.com/sluice-gateway/sluice/internal/config"
 )
 
 func runCommand() *cobra.Command {
@@ -29,8 +31,8 @@ with an error changes nothing. SIGHUP also reopens the access log.`,
 			if err != nil {
 				return err
 			}
-			began := time.Now()
-			f, found := read(path)
+			loaded := contents{}
+			f, found := read(path, config.Env{ReadFile: loaded.read})
 			report(cmd.ErrOrStderr(), found)
 			if found.Err() != nil {
 				return errReported
@@ -39,7 +41,7 @@ with an error changes nothing. SIGHUP also reopens the access log.`,
 			if err != nil {
 				return err
 			}
-			return n.run(cmd.Context(), began)
+			return n.run(cmd.Context(), loaded)
 		},
 	}
 	configFlag(cmd, &file)
@@ -47,15 +49,16 @@ with an error changes nothing. SIGHUP also reopens the access log.`,
 }
 
 // run serves until ctx ends, reloads in between, and drains. The configuration
-// that runs was read after loaded.
-func (n *node) run(ctx context.Context, loaded time.Time) error {
+// that runs was read from loaded.
+func (n *node) run(ctx context.Context, loaded contents) error {
 	hup := make(chan os.Signal, 1)
 	signal.Notify(hup, syscall.SIGHUP)
 	defer signal.Stop(hup)
 	w := n.watch()
 	changed := make(chan struct{})
 	if w != nil {
-		w.set(n.running.Load().Files(), loaded)
+		w.learn(loaded)
+		n.cover(w)
 		done, stopped := make(chan struct{}), make(chan struct{})
 		go func() { defer close(stopped); w.run(done, changed) }()
 		defer func() { close(done); <-stopped; _ = w.close() }()
@@ -72,17 +75,13 @@ func (n *node) run(ctx context.Context, loaded time.Time) error {
 			if n.unwatched {
 				continue
 			}
-			loaded = time.Now()
 			n.reload(w)
 		case <-changed:
 			if w.differs() {
-				loaded = time.Now()
 				n.reload(w)
 			}
 		case <-n.changed: // by a PUT too, which may name other files
-			if w != nil {
-				w.set(append(append(n.started.Load().Files(), n.running.Load().Files()...), n.file), loaded)
-			}
+			n.cover(w)
 		}
 	}
 }
@@ -110,31 +109,46 @@ func (n *node) announce() {
 	}
 }
 
+// cover has w watch the configuration's own file and all that is named by what
+// was started with, by what runs, and by others.
+func (n *node) cover(w *watcher, others ...*config.File) {
+	if w == nil {
+		return
+	}
+	files, patterns := []string{n.file}, []string(nil)
+	for _, f := range append(others, n.started.Load(), n.running.Load()) {
+		if f != nil {
+			files, patterns = append(files, f.Files()...), append(patterns, f.Patterns()...)
+		}
+	}
+	w.set(files, patterns)
+}
+
 // reload reads the file again. A bad one changes nothing but a metric.
 func (n *node) reload(w *watcher) {
+	loaded := contents{}
 	if w != nil {
 		w.reading()
 	}
-	f, found := read(n.file)
+	f, found := read(n.file, config.Env{ReadFile: loaded.read})
 	if found.Err() == nil {
 		if why := needsRestart(n.running.Load(), f); why != "" {
 			n.log.Warn("a change takes effect with the next start", "of", why)
 		}
 		found = append(found, n.take(f)...)
 	}
-	if found.Err() == nil {
-		n.started.Store(f)
+	if w != nil {
+		w.learn(loaded)
 	}
+	n.cover(w, f)
 	if found.Err() != nil {
-		if w != nil && f != nil {
-			w.set(f.Files(), time.Now()) // so that the same bad files are not read again
-		}
 		n.telemetry.ConfigFailed()
 		for _, d := range found {
 			n.log.Error("the configuration stays as it was", "problem", d.String())
 		}
 		return
 	}
+	n.started.Store(f)
 	for _, d := range found {
 		n.log.Warn("configuration", "problem", d.String())
 	}

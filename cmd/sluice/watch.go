@@ -2,19 +2,23 @@ package main
 
 import (
 	"crypto/sha256"
-	"io"
 	"log/slog"
+	"maps"
 	"os"
 	"path/filepath"
+	"strings"
 	"time"
 
 	"github.com/fsnotify/fsnotify"
+
+	"github.com/sluice-gateway/sluice/internal/config"
 )
 
 // Editors write files in place, by rename, and in pieces; orchestrators swap a
 // symbolic link two folders up. So the folders of all files are watched, and
 // those of the links on the way; any event there starts a short quiet period,
-// after which the content decides: only a file that reads differently counts.
+// after which the content decides: only a file that reads differently than when
+// it was loaded counts, and a file that has come to match a pattern of include.
 
 // patience bounds the quiet period: in a folder where something happens all the
 // time, such as a log that is written, the files are read all the same.
@@ -24,13 +28,30 @@ const patience = time.Second
 // are read: an editor that writes in several steps is through by then.
 const quietPeriod = 100 * time.Millisecond
 
-// watcher tells when one of a set of files reads differently.
+// contents are the digests of what a load has read, by absolute path; zero for a
+// file that could not be read.
+type contents map[string][sha256.Size]byte
+
+// read reads a file for a load, and remembers it.
+func (c contents) read(name string) ([]byte, error) {
+	b, err := config.ReadFile(name)
+	if err != nil {
+		c[name] = [sha256.Size]byte{}
+		return nil, err
+	}
+	c[name] = sha256.Sum256(b)
+	return b, nil
+}
+
+// watcher tells when one of a set of files reads differently. All but run belongs
+// to one goroutine.
 type watcher struct {
-	events  *fsnotify.Watcher
-	log     *slog.Logger
-	files   map[string][sha256.Size]byte // by path, as given
-	dirs    map[string]bool
-	recheck chan struct{}
+	events   *fsnotify.Watcher
+	log      *slog.Logger
+	files    contents
+	patterns map[string]string // and what matched them, one name a line
+	dirs     map[string]bool
+	recheck  chan struct{}
 }
 
 func newWatcher(log *slog.Logger) (*watcher, error) {
@@ -38,40 +59,60 @@ func newWatcher(log *slog.Logger) (*watcher, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &watcher{events: events, log: log, dirs: map[string]bool{}, recheck: make(chan struct{}, 1)}, nil
+	return &watcher{
+		events: events, log: log, files: contents{}, patterns: map[string]string{}, dirs: map[string]bool{}, recheck: make(chan struct{}, 1),
+	}, nil
 }
 
-// reading tells that the files are about to be read: what they hold now is what
-// counts as known. What changes from now on, be it while they are read, differs.
+// reading tells that the patterns are about to be matched for a load.
 func (w *watcher) reading() {
-	for f := range w.files {
-		w.files[f] = digest(f)
+	for p := range w.patterns {
+		w.patterns[p] = matches(p)
 	}
 }
 
-// set replaces the files that are watched. Those that were watched before keep
-// what reading found. The others were read for the first time, which began at
-// since; one that was written in between counts as changed.
-func (w *watcher) set(files []string, since time.Time) {
-	known := w.files
-	w.files = make(map[string][sha256.Size]byte, len(files))
+// learn takes in what a load has read.
+func (w *watcher) learn(read contents) { maps.Copy(w.files, read) }
+
+// set replaces what is watched. The folders come first, so that whatever changes
+// behind the look at the files is told of.
+func (w *watcher) set(files, patterns []string) {
 	want := map[string]bool{}
 	for _, f := range files {
-		sum, ok := known[f]
-		if !ok && !writtenBetween(f, since, time.Now()) {
-			sum = digest(f)
-		}
-		w.files[f] = sum
-		if sum != digest(f) {
-			select {
-			case w.recheck <- struct{}{}:
-			default: // it is told already
-			}
-		}
 		for _, d := range foldersOf(f) {
 			want[d] = true
 		}
 	}
+	for _, p := range patterns {
+		want[filepath.Dir(p)] = true
+	}
+	w.watch(want)
+	known, matched := w.files, w.patterns
+	w.files, w.patterns = make(contents, len(files)), make(map[string]string, len(patterns))
+	for _, f := range files {
+		sum, ok := known[f]
+		if !ok {
+			sum = digest(f) // it is named, and nobody has read it yet
+		}
+		w.files[f] = sum
+	}
+	for _, p := range patterns {
+		names, ok := matched[p]
+		if !ok {
+			names = matches(p)
+		}
+		w.patterns[p] = names
+	}
+	if w.differs() {
+		select {
+		case w.recheck <- struct{}{}:
+		default: // it is told already
+		}
+	}
+}
+
+// watch replaces the folders.
+func (w *watcher) watch(want map[string]bool) {
 	for d := range want {
 		if !w.dirs[d] {
 			if err := w.events.Add(d); err != nil {
@@ -88,13 +129,13 @@ func (w *watcher) set(files []string, since time.Time) {
 	w.dirs = want
 }
 
-// tickOfFiles is more than the clock behind the times of files may be late: the
-// system takes them from its last tick, up to 10 ms ago.
-const tickOfFiles = 20 * time.Millisecond
-
-func writtenBetween(file string, from, to time.Time) bool {
-	info, err := os.Stat(file)
-	return err == nil && !info.ModTime().Before(from.Add(-tickOfFiles)) && !info.ModTime().After(to)
+// matches are the files that a pattern of include stands for now.
+func matches(pattern string) string {
+	names, err := filepath.Glob(pattern)
+	if err != nil {
+		return "" // the load has reported it
+	}
+	return strings.Join(names, "\n")
 }
 
 // foldersOf lists the folders in which a change can change what f reads: that
@@ -163,10 +204,16 @@ func (w *watcher) run(done <-chan struct{}, changed chan<- struct{}) {
 	}
 }
 
-// differs reports whether a file reads differently than at the last set.
+// differs reports whether a file reads differently than when it was loaded, or a
+// pattern matches other files.
 func (w *watcher) differs() bool {
 	for f, was := range w.files {
 		if digest(f) != was {
+			return true
+		}
+	}
+	for p, was := range w.patterns {
+		if matches(p) != was {
 			return true
 		}
 	}
@@ -176,16 +223,8 @@ func (w *watcher) differs() bool {
 func (w *watcher) close() error { return w.events.Close() }
 
 // digest is zero for a file that cannot be read.
-func digest(file string) (sum [sha256.Size]byte) {
-	f, err := os.Open(file)
-	if err != nil {
-		return sum
-	}
-	defer f.Close()
-	h := sha256.New()
-	if _, err := io.Copy(h, f); err != nil {
-		return [sha256.Size]byte{}
-	}
-	h.Sum(sum[:0])
-	return sum
+func digest(file string) [sha256.Size]byte {
+	one := contents{}
+	_, _ = one.read(file) // that it cannot be read is in the digest
+	return one[file]
 }

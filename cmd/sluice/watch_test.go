@@ -19,7 +19,7 @@ func watching(t *testing.T, file string) (*watcher, <-chan struct{}) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	w.set([]string{file}, time.Now().Add(time.Hour)) // what was written before does not count
+	w.set([]string{file}, nil)
 	done, stopped := make(chan struct{}), make(chan struct{})
 	changed := make(chan struct{})
 	go func() { defer close(stopped); w.run(done, changed) }()
@@ -99,39 +99,78 @@ func TestWhatIsWrittenAgainIsNoChange(t *testing.T) {
 	}
 }
 
-func TestAWriteWhileTheFileWasReadCounts(t *testing.T) {
-	file := filepath.Join(t.TempDir(), "f")
-	began := time.Now().Add(-time.Minute)
-	put(t, file, "newer than what was read")
+func TestAChangeBehindTheLoadIsNotTakenForKnown(t *testing.T) {
+	dir := t.TempDir()
+	old, next, link := filepath.Join(dir, "old"), filepath.Join(dir, "new"), filepath.Join(dir, "link")
+	put(t, old, "old")
+	put(t, next, "new")
+	if err := os.Symlink("old", link); err != nil {
+		t.Fatal(err)
+	}
 	w, err := newWatcher(slog.New(slog.DiscardHandler))
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer w.close()
-	w.set([]string{file}, began)
-	if !w.differs() {
-		t.Error("it went unseen")
+	loaded := contents{}
+	if b, err := loaded.read(link); string(b) != "old" || err != nil {
+		t.Fatalf("%q, %v", b, err)
 	}
-}
-
-func TestAChangeBehindTheReadingIsNotTakenForKnown(t *testing.T) {
-	dir := t.TempDir()
-	put(t, filepath.Join(dir, "old"), "old")
-	put(t, filepath.Join(dir, "new"), "new")
-	link := filepath.Join(dir, "link")
-	if err := os.Symlink("old", link); err != nil {
-		t.Fatal(err)
-	}
-	w, _ := watching(t, link)
-	w.reading()
 	if err := os.Remove(link); err != nil {
 		t.Fatal(err)
 	}
-	if err := os.Symlink("new", link); err != nil { // a file that was written long ago
+	if err := os.Symlink("new", link); err != nil { // to a file that was written long ago
 		t.Fatal(err)
 	}
-	w.set([]string{link}, time.Now().Add(time.Hour))
+	w.learn(loaded)
+	w.set([]string{link}, nil)
 	if !w.differs() {
 		t.Error("it went unseen")
+	}
+	select {
+	case <-w.recheck:
+	default:
+		t.Error("nobody is told to look")
+	}
+}
+
+func TestABadFileThatIsPutRightDiffers(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "f")
+	put(t, file, "good")
+	w, _ := watching(t, file)
+	for _, content := range []string{"bad", "good"} {
+		put(t, file, content)
+		if !w.differs() {
+			t.Fatalf("%s: it went unseen", content)
+		}
+		loaded := contents{}
+		_, _ = loaded.read(file)
+		w.learn(loaded)
+		if w.differs() {
+			t.Fatalf("%s: it is not taken for known", content)
+		}
+	}
+}
+
+func TestAFileThatComesToMatchAPatternIsAChange(t *testing.T) {
+	dir := t.TempDir()
+	main := filepath.Join(dir, "f")
+	put(t, main, "main")
+	w, err := newWatcher(slog.New(slog.DiscardHandler))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer w.close()
+	w.set([]string{main}, []string{filepath.Join(dir, "*.yaml")})
+	if w.differs() {
+		t.Fatal("it differs before anything has changed")
+	}
+	put(t, filepath.Join(dir, "new.yaml"), "routes: []")
+	if !w.differs() {
+		t.Error("it went unseen")
+	}
+	w.reading()
+	if w.differs() {
+		t.Error("it is not taken for known")
 	}
 }

@@ -87,7 +87,7 @@ func newLoader(env Env) *loader {
 		env.Lookup = os.LookupEnv
 	}
 	if env.ReadFile == nil {
-		env.ReadFile = readBounded
+		env.ReadFile = ReadFile
 	}
 	if env.Now == nil {
 		env.Now = time.Now
@@ -102,8 +102,8 @@ func newLoader(env Env) *loader {
 	}
 }
 
-// readBounded reads a file that is not larger than any file should be.
-func readBounded(name string) ([]byte, error) {
+// ReadFile reads a file from disk, as Load does by itself: at most 16 MiB.
+func ReadFile(name string) ([]byte, error) {
 	f, err := os.Open(name)
 	if err != nil {
 		return nil, err

@@ -394,12 +394,15 @@ func check[T comparable](t testing.TB, what string, got, want T) {
 // eventually polls until ok, for at most five seconds.
 func eventually(t testing.TB, what string, ok func() bool) {
 	t.Helper()
-	end := time.Now().Add(5 * time.Second)
+	tick := time.NewTicker(time.Millisecond)
+	defer tick.Stop()
+	end := time.After(5 * time.Second)
 	for !ok() {
-		if time.Now().After(end) {
+		select {
+		case <-tick.C:
+		case <-end:
 			t.Fatalf("never happened: %s", what)
 		}
-		time.Sleep(time.Millisecond)
 	}
 }
 
