@@ -209,6 +209,58 @@ func TestReloadTriggers(t *testing.T) {
 			t.Errorf("sluice_config_ok is %v, want 1", ok)
 		}
 	})
+	t.Run("a file that cannot be parsed is put right", func(t *testing.T) {
+		for _, c := range []struct {
+			text string
+			ok   float64
+		}{{"listeners: [\n", 0}, {content(4), 1}} {
+			write(t, path, c.text)
+			eventually(t, 10*time.Second, func() error {
+				if ok := g.metric("sluice_config_ok"); ok != c.ok {
+					return fmt.Errorf("sluice_config_ok is %v, want %v", ok, c.ok)
+				}
+				return nil
+			})
+		}
+		g.served(t, 4)
+	})
+	t.Run("behind a PUT that was persisted", func(t *testing.T) {
+		resp, body := g.adminDo(http.MethodPut, "/v1/config?persist=1", content(7), "Content-Type", "application/yaml")
+		if resp.StatusCode/100 != 2 {
+			t.Fatalf("PUT: %d %s", resp.StatusCode, body)
+		}
+		g.served(t, 7)
+		write(t, path, content(8))
+		g.served(t, 8)
+	})
+	t.Run("a file comes to match an include", func(t *testing.T) {
+		write(t, path, "include: [more/*.yaml]\n"+content(9))
+		g.served(t, 9)
+		k := &caller{addr: g.addr("PLAIN")}
+		defer k.hangUp()
+		for _, c := range []struct {
+			do   func()
+			want string
+		}{
+			{func() {
+				write(t, filepath.Join(g.dir, "more", "new.yaml"), "routes: [{path: /from-the-include, upstream: version}]\n")
+			}, "version 9"},
+			{func() {
+				if err := os.Remove(filepath.Join(g.dir, "more", "new.yaml")); err != nil {
+					t.Fatal(err)
+				}
+			}, ""},
+		} {
+			c.do()
+			eventually(t, 10*time.Second, func() error {
+				a, err := k.call("GET", "/from-the-include", "", "")
+				if err == nil && (a.body == "version 9") != (c.want != "") {
+					err = fmt.Errorf("%q is served", a.body)
+				}
+				return err
+			})
+		}
+	})
 	t.Run("a symbolic link is swapped", func(t *testing.T) {
 		// As Kubernetes does with mounted ConfigMaps.
 		for _, n := range []int{5, 6} {
@@ -226,6 +278,14 @@ func TestReloadTriggers(t *testing.T) {
 		g.served(t, 5)
 		link(6)
 		g.served(t, 6)
+		// What is persisted goes to the file that the link stands for.
+		if resp, body := g.adminDo(http.MethodPut, "/v1/config?persist=1", content(10), "Content-Type", "application/yaml"); resp.StatusCode/100 != 2 {
+			t.Fatalf("PUT: %d %s", resp.StatusCode, body)
+		}
+		g.served(t, 10)
+		if at, err := os.Readlink(path); err != nil || at != filepath.Join("data6", "sluice.yaml") {
+			t.Errorf("the link is %q now, %v", at, err)
+		}
 	})
 }
 
