@@ -21,8 +21,9 @@ import (
 // node is one running gateway: the pieces that do not know each other, joined.
 // It is what the admin API looks at and changes.
 type node struct {
-	file string // the configuration file, absolute
-	log  *slog.Logger
+	file  string // the configuration file, absolute
+	log   *slog.Logger
+	spill *telemetry.Spill // what log writes to
 	*gateway.Gateway
 	telemetry *telemetry.Telemetry
 	server    *server.Server
@@ -46,7 +47,13 @@ var (
 func start(file string, f *config.File, stdout, stderr io.Writer) (_ *node, err error) {
 	level := new(slog.LevelVar)
 	level.Set(telemetry.Level(f.Log.Level))
-	n := &node{file: file, log: telemetry.NewLogger(stderr, level), changed: make(chan struct{}, 1)}
+	spill := telemetry.NewSpill(stderr)
+	n := &node{file: file, spill: spill, log: telemetry.NewLogger(spill, level), changed: make(chan struct{}, 1)}
+	defer func() {
+		if err != nil {
+			n.lastWords()
+		}
+	}()
 	b := buildVersion()
 	n.telemetry, err = telemetry.New(telemetry.Options{
 		Log: f.Log, Dir: filepath.Dir(file), Logger: n.log, Level: level,
@@ -188,6 +195,13 @@ func (n *node) Apply(f *config.File, c admin.Change) (config.Diagnostics, error)
 		n.started.Store(f)
 	}
 	return found, err
+}
+
+// lastWords writes what waits in the log. Nothing is logged behind it.
+func (n *node) lastWords() {
+	ctx, cancel := context.WithTimeout(context.Background(), time.Second)
+	defer cancel()
+	_ = n.spill.Close(ctx) // where would one say that the log stands still?
 }
 
 // close stops everything. It waits for exchanges that are still at work.

@@ -157,6 +157,7 @@ func (n *node) reload(w *watcher) {
 
 // stop drains and closes. Its error is about what could not be finished in time.
 func (n *node) stop() error {
+	defer n.lastWords()
 	again, cancel := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer cancel()
 	limits := n.running.Load().Limits

@@ -180,6 +180,12 @@ type Usage struct {
 	BytesOut int64 // to the upstream, bodies only
 }
 
+// Shadow is a refusal that a filter in shadow mode would have made.
+type Shadow struct {
+	Filter  string
+	Refusal *Error
+}
+
 // Exchange is one request and its response.
 type Exchange struct {
 	Request  Request
@@ -218,6 +224,8 @@ type Exchange struct {
 	Pin any
 	// Reached is how many filters of the route's chain have seen the request.
 	Reached int
+	// Shadows are the refusals that were only recorded, in order.
+	Shadows []Shadow
 	// Timed says that this exchange is one of those whose filters are timed.
 	Timed bool
 	// Kept is what a target keeps for its next exchange: the memory of its work.
@@ -250,6 +258,8 @@ func (x *Exchange) Reset() {
 	x.Params = x.Params[:0]
 	x.BytesIn, x.BytesOut, x.Elapsed, x.ClientWait = 0, 0, 0, 0
 	x.Reached, x.Timed, x.own = 0, false, Bytes{}
+	clear(x.Shadows)
+	x.Shadows = x.Shadows[:0]
 	if cap(x.scratch) > 64<<10 {
 		x.scratch = nil
 	}

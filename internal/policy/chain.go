@@ -2,10 +2,8 @@ package policy
 
 import (
 	"cmp"
-	"context"
 	"errors"
 	"fmt"
-	"log/slog"
 	"slices"
 	"time"
 
@@ -20,7 +18,6 @@ type Chain struct {
 	steps   []step
 	answers []int // indices of the steps that see the response, in their order
 	body    BodyNeed
-	log     *slog.Logger
 }
 
 type step struct {
@@ -35,7 +32,7 @@ type step struct {
 // Compile makes the chain of a route from the specs that apply to it. meter is
 // asked for the counter of each filter. On an error nothing is left open.
 func Compile(specs []Spec, r *config.Route, env *Env, meter func(filter string) *telemetry.Filter) (*Chain, error) {
-	c := &Chain{log: env.Log}
+	c := &Chain{}
 	var failed []error
 	for i := range specs {
 		s := &specs[i]
@@ -121,9 +118,7 @@ func (c *Chain) decide(s *step, x *exchange.Exchange, err error) error {
 	refusal := exchange.AsError(err)
 	if s.shadow {
 		s.meter.Count(x.Conn.Shard, telemetry.WouldRefuse)
-		c.log.LogAttrs(context.Background(), slog.LevelInfo, "would_refuse",
-			slog.String("filter", s.name), slog.String("code", refusal.Code.String()),
-			slog.String("reason", refusal.Error()), slog.String("id", string(x.ID)))
+		x.Shadows = append(x.Shadows, exchange.Shadow{Filter: s.name, Refusal: refusal})
 		return nil
 	}
 	if refusal.Side == exchange.Gateway {

@@ -139,6 +139,9 @@ func TestAShadowRefusalGoesOn(t *testing.T) {
 	if !reflect.DeepEqual(trail, []string{"shadow request", "limit request", "shadow response"}) {
 		t.Errorf("got %q", trail)
 	}
+	if want := []exchange.Shadow{{Filter: "shadow", Refusal: refusal}, {Filter: "shadow", Refusal: refusal}}; !reflect.DeepEqual(x.Shadows, want) {
+		t.Errorf("recorded: %v", x.Shadows)
+	}
 }
 
 func TestAnErrorThatIsNoRefusalIsTheGateways(t *testing.T) {

@@ -19,7 +19,8 @@ const (
 	errorQueue      = 64
 )
 
-// errorLog writes failed exchanges to the log of operations, from a goroutine of
+// errorLog writes failed exchanges, and refusals in shadow mode, to the log of
+// operations, from a goroutine of
 // its own, so that a log nobody reads holds up no request.
 type errorLog struct {
 	log        *slog.Logger
@@ -41,7 +42,7 @@ type failure struct {
 	api, route         string
 	upstream, target   string
 	status             int
-	code               string
+	filter, code       string
 	cause              string
 	took               time.Duration
 }
@@ -76,15 +77,43 @@ func severity(x *exchange.Exchange) (slog.Level, string) {
 // note logs an exchange that has an error or was aborted, if there is room.
 func (l *errorLog) note(x *exchange.Exchange, took time.Duration) {
 	level, message := severity(x)
-	if !l.log.Enabled(context.Background(), level) {
+	if !l.takes(level, x, took) {
 		return
+	}
+	f := newFailure(x, level, message, took)
+	if x.Err != nil {
+		f.code, f.cause = x.Err.Code.String(), x.Err.Error()
+	} else {
+		f.cause = x.Aborted.Error()
+	}
+	l.put(f)
+}
+
+// shadow logs a refusal that was not made, if there is room.
+func (l *errorLog) shadow(x *exchange.Exchange, s *exchange.Shadow, took time.Duration) {
+	if !l.takes(slog.LevelInfo, x, took) {
+		return
+	}
+	f := newFailure(x, slog.LevelInfo, "would_refuse", took)
+	f.filter, f.code, f.cause = s.Filter, s.Refusal.Code.String(), s.Refusal.Error()
+	l.put(f)
+}
+
+// takes reports whether a line of that level is wanted and within the budget.
+func (l *errorLog) takes(level slog.Level, x *exchange.Exchange, took time.Duration) bool {
+	if !l.log.Enabled(context.Background(), level) {
+		return false
 	}
 	if !l.admit(x.Start.Add(took).Unix()) {
 		l.suppressed.Add(1)
-		return
+		return false
 	}
+	return true
+}
+
+func (l *errorLog) put(f failure) {
 	select {
-	case l.queue <- newFailure(x, level, message, took):
+	case l.queue <- f:
 	default:
 		l.suppressed.Add(1)
 	}
@@ -114,11 +143,6 @@ func newFailure(x *exchange.Exchange, level slog.Level, message string, took tim
 	}
 	if x.Route != nil {
 		f.api, f.route = x.Route.API, x.Route.Name
-	}
-	if x.Err != nil {
-		f.code, f.cause = x.Err.Code.String(), x.Err.Error()
-	} else {
-		f.cause = x.Aborted.Error()
 	}
 	return f
 }
@@ -162,7 +186,7 @@ func (l *errorLog) write(f failure, told uint64) uint64 {
 		slog.String("host", f.host), slog.String("path", f.path), slog.Int("status", f.status),
 		slog.Float64("duration_ms", float64(f.took.Microseconds())/1e3), slog.String("cause", f.cause))
 	for _, a := range []slog.Attr{
-		slog.String("code", f.code), slog.String("api", f.api), slog.String("route", f.route),
+		slog.String("filter", f.filter), slog.String("code", f.code), slog.String("api", f.api), slog.String("route", f.route),
 		slog.String("upstream", f.upstream), slog.String("target", f.target),
 	} {
 		if a.Value.String() != "" {

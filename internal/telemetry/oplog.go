@@ -8,7 +8,7 @@ import (
 
 // NewLogger returns the log of operations: one line per event, for what level
 // lets through at the time; as key=value text for a person at a terminal, as JSON
-// for everything else. Writing is not buffered.
+// for everything else. A Spill is looked through for what is behind it.
 func NewLogger(w io.Writer, level slog.Leveler) *slog.Logger {
 	o := &slog.HandlerOptions{Level: level}
 	if terminal(w) {
@@ -18,6 +18,9 @@ func NewLogger(w io.Writer, level slog.Leveler) *slog.Logger {
 }
 
 func terminal(w io.Writer) bool {
+	if s, ok := w.(*Spill); ok {
+		w = s.w
+	}
 	f, ok := w.(*os.File)
 	if !ok {
 		return false

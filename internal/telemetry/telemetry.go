@@ -184,6 +184,9 @@ func (t *Telemetry) Record(x *exchange.Exchange, r *Route) {
 	if x.Err != nil || x.Aborted != nil {
 		t.errors.note(x, total)
 	}
+	for i := range x.Shadows {
+		t.errors.shadow(x, &x.Shadows[i], total)
+	}
 	t.access.record(x, total, own)
 }
 
