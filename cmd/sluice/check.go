@@ -4,12 +4,14 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"os"
 	"path/filepath"
 
 	"github.com/spf13/cobra"
 
 	"github.com/sluice-gateway/sluice/internal/config"
 	"github.com/sluice-gateway/sluice/internal/gateway"
+	"github.com/sluice-gateway/sluice/internal/server"
 	"github.com/sluice-gateway/sluice/internal/telemetry"
 )
 
@@ -67,9 +69,33 @@ func load(file string) (*gateway.Plan, *config.File, config.Diagnostics, error) 
 	}
 	g := gateway.New(gateway.Options{Log: quiet, Telemetry: tel, Specs: gateway.Builtins(), Dir: filepath.Dir(file)})
 	plan, more := g.Prepare(f)
-	found = append(found, more...)
+	found = append(append(found, more...), places(f, filepath.Dir(file))...)
 	found.Sort()
+	if plan != nil && found.Err() != nil {
+		plan.Discard()
+		plan = nil
+	}
 	return plan, f, found, nil
+}
+
+// places finds what the gateway could not open when it runs, without opening it.
+// Relative paths start in dir.
+func places(f *config.File, dir string) config.Diagnostics {
+	if err := server.Check(f.Listeners, dir); err != nil {
+		return config.Diagnostics{f.Diagnose("listeners", "config.listen", "%v", err)}
+	}
+	switch out := f.Log.Access.Output; out {
+	case "", "stdout", "stderr", "none":
+		return nil
+	default:
+		if !filepath.IsAbs(out) {
+			out = filepath.Join(dir, out)
+		}
+		if info, err := os.Stat(filepath.Dir(out)); err != nil || !info.IsDir() {
+			return config.Diagnostics{f.Diagnose("log.access.output", "config.log", "%q is in a folder that does not exist; make it, or name another", out)}
+		}
+		return nil
+	}
 }
 
 // read loads a file. One with errors is looked through for those of its routes too,

@@ -65,7 +65,7 @@ would decide and why. It calls nobody and charges nothing.`,
 	f.StringArrayVarP(&headers, "header", "H", nil, "a header `field`, may be repeated")
 	f.StringVarP(&body, "data", "d", "", "the `body`; @FILE reads it from a file")
 	f.StringVar(&q.Client, "client", "", "the `address` that asks (default 127.0.0.1)")
-	f.StringVar(&q.Listener, "listener", "", "the `name` of the listener (default the first)")
+	f.StringVar(&q.Listener, "listener", "", "the `name` of the listener (default the first of the URL's scheme)")
 	f.BoolVar(&asJSON, "json", false, "print JSON")
 	return cmd
 }

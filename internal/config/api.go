@@ -16,7 +16,8 @@ type API struct {
 	StripBasePath *bool `yaml:"strip_base_path"`
 	// The stage, as in AWS API Gateway, for policies, events and logs.
 	Stage string `yaml:"stage"`
-	// Values for the stage, as in AWS API Gateway.
+	// Values for the stage, as in AWS API Gateway, for templates and events. None of
+	// those is built yet, so for now they are only kept.
 	Variables map[string]string `yaml:"variables"`
 	// A JSON file: an IAM policy document that every request of the api must pass.
 	ResourcePolicy string `yaml:"resource_policy" check:"file"`

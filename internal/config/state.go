@@ -2,8 +2,8 @@ package config
 
 // State is where what policies remember is kept.
 type State struct {
-	// A folder for keys, quotas, refresh tokens and issuer keys. It is made when it does
-	// not exist, with mode 0700, and belongs to one running gateway at a time.
+	// A folder for what outlives the gateway: keys, quotas, refresh tokens and issuer
+	// keys. Nothing of that is built yet, so for now it is neither made nor used.
 	Dir string `yaml:"dir" default:"data" check:"place"`
 	// State shared by several gateways. Absent: each keeps its own.
 	Redis *Redis `yaml:"redis"`

@@ -21,7 +21,7 @@ type Question struct {
 	URL      string      `json:"url"`                // absolute, or a path
 	Headers  [][2]string `json:"headers,omitempty"`  // name and value
 	Body     string      `json:"body,omitempty"`     // as it would be sent
-	Listener string      `json:"listener,omitempty"` // name of the listener; default the first
+	Listener string      `json:"listener,omitempty"` // name of the listener; default the first of the URL's scheme
 	Client   string      `json:"client,omitempty"`   // address of the peer, default 127.0.0.1
 }
 
@@ -147,6 +147,33 @@ func share(part, whole int) string {
 	return fmt.Sprintf("%.4g%%", 100*float64(part)/float64(whole))
 }
 
+// listener is the one that the request comes in by: the one that is named, or else
+// the first of the URL's scheme that does not just redirect.
+func (q Question) listener(all []config.Listener, tls bool) (string, error) {
+	if q.Listener == "" {
+		for i := range all {
+			if (all[i].TLS != nil) == tls && all[i].Redirect == "" {
+				return label(&all[i]), nil
+			}
+		}
+		if len(all) > 0 {
+			return label(&all[0]), nil
+		}
+		return "", nil
+	}
+	names := make([]string, len(all))
+	for i := range all {
+		names[i] = label(&all[i])
+		if names[i] == q.Listener {
+			if all[i].Redirect != "" {
+				return "", fmt.Errorf("the listener %s answers everything with a redirect to https", q.Listener)
+			}
+			return q.Listener, nil
+		}
+	}
+	return "", fmt.Errorf("there is no listener %q; there are %s", q.Listener, strings.Join(names, ", "))
+}
+
 // label is what connections of a listener are called.
 func label(l *config.Listener) string {
 	if l.Name != "" {
@@ -170,9 +197,9 @@ func (q Question) exchange(s *Snapshot) (*exchange.Exchange, error) {
 			return nil, fmt.Errorf("the client %q is not an IP address", q.Client)
 		}
 	}
-	listener := q.Listener
-	if listener == "" && len(s.file.Listeners) > 0 {
-		listener = label(&s.file.Listeners[0])
+	listener, err := q.listener(s.file.Listeners, u.Scheme == "https")
+	if err != nil {
+		return nil, err
 	}
 	x := &exchange.Exchange{
 		Start: time.Now(),

@@ -324,3 +324,28 @@ func BenchmarkServe(b *testing.B) {
 		}
 	})
 }
+
+func TestExplainTakesTheListenerOfTheScheme(t *testing.T) {
+	secure := config.Listener{Name: "secure", TLS: &config.ListenerTLS{}}
+	all := []config.Listener{{Address: ":80", Redirect: "https"}, {Name: "plain"}, secure}
+	for _, c := range []struct {
+		named string
+		tls   bool
+		want  string
+		fails bool
+	}{
+		{"", false, "plain", false},
+		{"", true, "secure", false},
+		{"plain", true, "plain", false},
+		{":80", false, "", true},
+		{"nobody", false, "", true},
+	} {
+		got, err := Question{Listener: c.named}.listener(all, c.tls)
+		if got != c.want || (err != nil) != c.fails {
+			t.Errorf("%q, TLS %v: %q, %v", c.named, c.tls, got, err)
+		}
+	}
+	if got, _ := (Question{}).listener([]config.Listener{secure}, false); got != "secure" {
+		t.Errorf("with nothing of the scheme: %q", got)
+	}
+}
