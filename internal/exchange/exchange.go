@@ -165,6 +165,31 @@ type Trace struct {
 	Flags   byte
 }
 
+// Caller is who asks, once something has told. It is shared and read-only.
+type Caller struct {
+	// Authenticator is what vouched for the caller; empty for a client that the
+	// configuration declares.
+	Authenticator string
+	ID            string // of the client, unique for its Authenticator
+	Plan          string // name of the plan; empty: none
+	Roles         []string
+	Permissions   []string
+	Attributes    map[string]string
+	Key           string // name of the key that was used, for records; never the key itself
+}
+
+// LimitState is what a limit says of itself behind its decision, for the
+// RateLimit fields of the response.
+type LimitState struct {
+	Policy    []byte // its item of RateLimit-Policy, shared
+	Name      []byte // its name as a structured-field string, quotes included, shared
+	Remaining int64  // requests
+	Reset     int64  // seconds, rounded up
+}
+
+// Releaser is something that an exchange holds until its end.
+type Releaser interface{ Release() }
+
 // Usage is what a target tells about the work it did.
 type Usage struct {
 	Name     string // the upstream's name in the config
@@ -201,6 +226,12 @@ type Exchange struct {
 	Route   *Route
 	RouteID int // the gateway's own number for Route
 	Params  []Param
+	// Caller is who asks, nil for nobody known.
+	Caller *Caller
+	// Limits are the limits that decided about the request, in their order.
+	Limits []LimitState
+	// Held is given back when the exchange ends, by the gateway.
+	Held []Releaser
 	// Deadline is when the response head must be there; zero: none.
 	Deadline time.Time
 
@@ -257,6 +288,11 @@ func (x *Exchange) Reset() {
 	clear(x.Params)
 	x.Params = x.Params[:0]
 	x.BytesIn, x.BytesOut, x.Elapsed, x.ClientWait = 0, 0, 0, 0
+	x.Caller = nil
+	clear(x.Limits)
+	x.Limits = x.Limits[:0]
+	clear(x.Held)
+	x.Held = x.Held[:0]
 	x.Reached, x.Timed, x.own = 0, false, Bytes{}
 	clear(x.Shadows)
 	x.Shadows = x.Shadows[:0]

@@ -76,6 +76,8 @@ type builder struct {
 	file  *config.File
 	s     *Snapshot
 	found config.Diagnostics
+	// common is what filters of all routes share, see policy.Common.
+	common sync.Map
 }
 
 func (b *builder) problem(path, code, format string, args ...any) {
@@ -208,7 +210,9 @@ func (b *builder) route(i int, p placed, upstreams map[string]*upstream.Upstream
 		}
 		r.rewrite = t
 	}
-	chain, err := policy.Compile(b.g.specs, p.route, &policy.Env{Log: b.g.log}, func(filter string) *telemetry.Filter {
+	chain, err := policy.Compile(b.g.specs, p.route, &policy.Env{
+		Log: b.g.log, File: b.file, Route: r.info, At: p.at, Common: &b.common,
+	}, func(filter string) *telemetry.Filter {
 		m := b.g.telemetry.Filter(r.info.API, r.info.Name, filter)
 		b.s.release = append(b.s.release, func() error { m.Release(); return nil })
 		return m

@@ -5,6 +5,8 @@ package policy
 
 import (
 	"log/slog"
+	"reflect"
+	"sync"
 	"time"
 
 	"github.com/sluice-gateway/sluice/internal/config"
@@ -92,7 +94,26 @@ type Spec struct {
 	New func(r *config.Route, env *Env) (Filter, error)
 }
 
-// Env is what filters are made with.
+// Env is what the filters of one route are made with.
 type Env struct {
-	Log *slog.Logger
+	Log   *slog.Logger
+	File  *config.File   // the whole configuration
+	Route exchange.Route // the route's names
+	At    string         // where the configuration has it: apis[0].routes[3]
+	// Common is one for all routes of a configuration; see Common. Nil: none is shared.
+	Common *sync.Map
+}
+
+// Common returns what all routes of one configuration have in common, made by the
+// first that asks. T names it.
+func Common[T any](e *Env, build func() T) T {
+	if e.Common == nil {
+		return build()
+	}
+	key := reflect.TypeFor[T]()
+	if v, ok := e.Common.Load(key); ok {
+		return v.(T)
+	}
+	v, _ := e.Common.LoadOrStore(key, build())
+	return v.(T)
 }
