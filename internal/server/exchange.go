@@ -55,7 +55,11 @@ func (c *conn) exchange(f http1.Framing) bool {
 // could be read.
 func (c *conn) refuse(e *exchange.Error) {
 	in := &c.slot.in
-	c.slot.x.Err = e
+	x := &c.slot.x
+	x.Err = e
+	if x.Request.Method == "" {
+		x.Request.Proto = exchange.HTTP11 // what the answer speaks; the client's version was not read
+	}
 	in.r, in.keep = in.w, in.w // what was read is neither overwritten nor looked at again
 	c.exchange(http1.Framing{})
 	c.cause.ended = false // the client may be about to send the rest of it
