@@ -10,3 +10,7 @@ require (
 )
 
 require golang.org/x/text v0.43.0 // indirect
+
+require github.com/sluice-gateway/sluice v0.0.0
+
+replace github.com/sluice-gateway/sluice => ..

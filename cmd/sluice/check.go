@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"fmt"
 	"io"
 	"log/slog"
@@ -11,6 +12,7 @@ import (
 
 	"github.com/sluice-gateway/sluice/internal/config"
 	"github.com/sluice-gateway/sluice/internal/gateway"
+	"github.com/sluice-gateway/sluice/internal/limit"
 	"github.com/sluice-gateway/sluice/internal/server"
 	"github.com/sluice-gateway/sluice/internal/telemetry"
 )
@@ -26,15 +28,15 @@ state and calls nobody. The exit status is 1 when there is an error; warnings
 alone are 0.`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			plan, _, found, err := load(file)
+			c, err := load(file)
 			if err != nil {
 				return err
 			}
-			report(cmd.ErrOrStderr(), found)
-			if plan == nil {
+			defer c.close()
+			report(cmd.ErrOrStderr(), c.found)
+			if c.plan == nil {
 				return errReported
 			}
-			plan.Discard()
 			_, err = fmt.Fprintf(cmd.OutOrStdout(), "%s is fine\n", file)
 			return err
 		},
@@ -54,20 +56,41 @@ func report(w io.Writer, found config.Diagnostics) {
 	}
 }
 
+// checked is a configuration that was compiled to be looked at.
+type checked struct {
+	found config.Diagnostics
+	plan  *gateway.Plan // nil when there are errors
+	stop  func()
+}
+
+// close gives back what the look took.
+func (c *checked) close() {
+	if c.plan != nil {
+		c.plan.Discard()
+	}
+	if c.stop != nil {
+		c.stop()
+	}
+}
+
 // load reads and compiles a file in a gateway of its own, which opens no state
-// and no socket. plan is nil when there are errors; otherwise it is the caller's
-// to discard.
-func load(file string) (*gateway.Plan, *config.File, config.Diagnostics, error) {
+// and no socket. The result is the caller's to close.
+func load(file string) (*checked, error) {
 	f, found := read(file, config.Env{})
 	if found.Err() != nil {
-		return nil, f, found, nil
+		return &checked{found: found}, nil
 	}
 	quiet := slog.New(slog.DiscardHandler)
 	tel, err := telemetry.New(telemetry.Options{Logger: quiet, Log: config.Log{Level: "error", Access: config.AccessLog{Output: "none"}}})
 	if err != nil {
-		return nil, f, found, err
+		return nil, err
 	}
-	g := gateway.New(gateway.Options{Log: quiet, Telemetry: tel, Specs: gateway.Builtins(), Dir: filepath.Dir(file)})
+	limits := limit.New(limit.Options{Log: quiet, Telemetry: tel})
+	c := &checked{stop: func() { // nobody is left to tell what fails
+		_ = limits.Close(context.Background())
+		_ = tel.Close(context.Background())
+	}}
+	g := gateway.New(gateway.Options{Log: quiet, Telemetry: tel, Specs: gateway.Builtins(limits.Specs()), Dir: filepath.Dir(file)})
 	plan, more := g.Prepare(f)
 	found = append(append(found, more...), places(f, filepath.Dir(file))...)
 	found.Sort()
@@ -75,7 +98,8 @@ func load(file string) (*gateway.Plan, *config.File, config.Diagnostics, error) 
 		plan.Discard()
 		plan = nil
 	}
-	return plan, f, found, nil
+	c.found, c.plan = found, plan
+	return c, nil
 }
 
 // places finds what the gateway could not open when it runs, without opening it.

@@ -69,6 +69,7 @@ func runDemo(ctx context.Context, port int, stdout, stderr io.Writer) (err error
 	if found.Err() != nil {
 		return found.Err()
 	}
+	f.State.Dir = "" // what is tried leaves nothing behind
 	f.Log.Level = "warn"
 	f.Log.Access.Output = "none"
 	n, err := start(name, f, stdout, stderr)

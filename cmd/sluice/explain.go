@@ -37,16 +37,16 @@ would decide and why. It calls nobody and charges nothing.`,
 			if q.Body != "" && q.Method == "" {
 				q.Method = "POST"
 			}
-			plan, _, found, err := load(file)
+			c, err := load(file)
 			if err != nil {
 				return err
 			}
-			if plan == nil {
-				report(cmd.ErrOrStderr(), found)
+			defer c.close()
+			if c.plan == nil {
+				report(cmd.ErrOrStderr(), c.found)
 				return errReported
 			}
-			defer plan.Discard()
-			e, err := plan.Explain(q)
+			e, err := c.plan.Explain(q)
 			if err != nil {
 				return err
 			}
@@ -99,6 +99,13 @@ func explainText(w io.Writer, e *gateway.Explanation) error {
 		fmt.Fprint(w, ", through a trusted proxy")
 	}
 	fmt.Fprintln(w)
+	if c := e.Caller; c != nil {
+		fmt.Fprintf(w, "caller %s", c.ID)
+		if c.Plan != "" {
+			fmt.Fprintf(w, ", plan %s", c.Plan)
+		}
+		fmt.Fprintln(w)
+	}
 	if e.Route != "" {
 		fmt.Fprintf(w, "route  %s", e.Route)
 		if e.API != "" {

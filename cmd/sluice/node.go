@@ -3,10 +3,10 @@ package main
 import (
 	"context"
 	"errors"
-	"fmt"
 	"io"
 	"log/slog"
 	"path/filepath"
+	"reflect"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -26,6 +26,7 @@ type node struct {
 	spill *telemetry.Spill // what log writes to
 	*gateway.Gateway
 	telemetry *telemetry.Telemetry
+	state     *state
 	server    *server.Server
 	admin     *admin.Server
 	draining  atomic.Bool
@@ -62,7 +63,13 @@ func start(file string, f *config.File, stdout, stderr io.Writer) (_ *node, err 
 	if err != nil {
 		return nil, err
 	}
-	n.Gateway = gateway.New(gateway.Options{Log: n.log, Telemetry: n.telemetry, Specs: gateway.Builtins(), Dir: filepath.Dir(file)})
+	if n.state, err = openState(f, n.log, n.telemetry); err != nil {
+		return nil, errors.Join(err, n.telemetry.Close(context.Background()))
+	}
+	n.Gateway = gateway.New(gateway.Options{
+		Log: n.log, Telemetry: n.telemetry, Dir: filepath.Dir(file),
+		Specs: gateway.Builtins(n.state.limits.Specs()), Note: n.state.limits.Note,
+	})
 	n.server = server.New(n.Gateway, server.Options{Log: n.log})
 	defer func() {
 		if err != nil {
@@ -74,7 +81,7 @@ func start(file string, f *config.File, stdout, stderr io.Writer) (_ *node, err 
 	// First the probes, which say that nothing is ready; then the routes; last the
 	// listeners, so that no request finds a gateway without routes.
 	n.admin, err = admin.New(admin.Options{
-		Config: f.Admin, Gateway: n, Configuration: n, Metrics: n.telemetry.Handler(), Log: n.log,
+		Config: f.Admin, Gateway: n, Configuration: n, Limits: n.state.limits, Metrics: n.telemetry.Handler(), Log: n.log,
 	})
 	if err != nil {
 		return nil, err
@@ -130,6 +137,10 @@ func (n *node) apply(f *config.File, write func() error) (config.Diagnostics, er
 	plan, found := n.Prepare(f)
 	if plan == nil {
 		return found, nil
+	}
+	if err := n.state.prepare(f); err != nil {
+		plan.Discard()
+		return append(found, f.Diagnose("state.dir", "config.state", "%v", err)), nil
 	}
 	logs, err := n.telemetry.Prepare(f.Log)
 	if err != nil {
@@ -204,11 +215,13 @@ func (n *node) lastWords() {
 	_ = n.spill.Close(ctx) // where would one say that the log stands still?
 }
 
-// close stops everything. It waits for exchanges that are still at work.
+// close stops everything. It waits for exchanges that are still at work; behind the
+// last of them nothing is counted any more, and what was counted is put away.
 func (n *node) close(ctx context.Context) error {
 	var failed []error
 	failed = append(failed, n.server.Close())
 	n.Gateway.Close()
+	failed = append(failed, n.state.close(ctx))
 	if n.admin != nil {
 		failed = append(failed, n.admin.Close(ctx))
 	}
@@ -219,16 +232,11 @@ func (n *node) close(ctx context.Context) error {
 // needsRestart names what a new configuration changes and only a new start can
 // put in force; empty: nothing.
 func needsRestart(was, is *config.File) string {
-	for _, c := range []struct {
-		name    string
-		differs bool
-	}{
-		{"admin", fmt.Sprint(was.Admin) != fmt.Sprint(is.Admin) || was.Admin.Token.Reveal() != is.Admin.Token.Reveal()},
-		{"state", fmt.Sprint(was.State) != fmt.Sprint(is.State)},
-	} {
-		if c.differs {
-			return c.name
-		}
+	switch {
+	case !reflect.DeepEqual(was.Admin, is.Admin):
+		return "admin"
+	case !reflect.DeepEqual(was.State, is.State):
+		return "state"
 	}
 	return ""
 }

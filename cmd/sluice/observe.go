@@ -1,7 +1,10 @@
 package main
 
 import (
+	"strconv"
+
 	"github.com/sluice-gateway/sluice/internal/server"
+	"github.com/sluice-gateway/sluice/internal/store/redis"
 	"github.com/sluice-gateway/sluice/internal/telemetry"
 	"github.com/sluice-gateway/sluice/internal/upstream"
 )
@@ -30,6 +33,9 @@ func (n *node) observe() {
 			}
 		})
 	}
+	if n.state.shared != nil {
+		observeRedis(n.telemetry, n.state.shared)
+	}
 	for _, m := range []struct {
 		name, help string
 		register   func(name, help string, labels []string, read func(telemetry.Emit))
@@ -51,6 +57,42 @@ func (n *node) observe() {
 			}
 		})
 	}
+}
+
+// observeRedis shows how the client of state.redis does. What limits made of it is
+// among their own metrics.
+func observeRedis(t *telemetry.Telemetry, c *redis.Client) {
+	for _, m := range []struct {
+		name, help string
+		labels     []string
+		read       func(telemetry.Emit)
+	}{
+		{"sluice_redis_calls_total", "Calls of Redis, by operation and result.", []string{"op", "result"}, func(emit telemetry.Emit) {
+			calls := c.Stats().Calls
+			for op := range calls {
+				for result, n := range calls[op] {
+					emit(float64(n), redis.Op(op).String(), redis.Result(result).String())
+				}
+			}
+		}},
+		{"sluice_redis_round_trips_total", "Calls that were answered within le seconds.", []string{"le"}, func(emit telemetry.Emit) {
+			sum, trips := uint64(0), c.Stats().Trips
+			for i, n := range trips {
+				sum += n
+				le := "+Inf"
+				if i < len(trips)-1 {
+					le = strconv.FormatFloat(redis.Bound(i).Seconds(), 'g', -1, 64)
+				}
+				emit(float64(sum), le)
+			}
+		}},
+		{"sluice_redis_round_trip_seconds_total", "The time that all answered calls took.", nil, func(emit telemetry.Emit) { emit(c.Stats().TripTime.Seconds()) }},
+		{"sluice_redis_breaker_opened_total", "How often calls stopped because Redis did not answer.", nil, func(emit telemetry.Emit) { emit(float64(c.Stats().Opened)) }},
+	} {
+		t.RegisterCounter(m.name, m.help, m.labels, m.read)
+	}
+	gauge := struct{ name, help string }{"sluice_redis_in_flight", "Calls of Redis that have no answer yet, those that nobody waits for any more included."}
+	t.RegisterGauge(gauge.name, gauge.help, nil, func(emit telemetry.Emit) { emit(float64(c.Stats().InFlight)) })
 }
 
 func truth(b bool) float64 {

@@ -90,6 +90,7 @@ type Options struct {
 	Config        config.Admin
 	Gateway       Gateway
 	Configuration Configuration
+	Limits        Limits
 	Metrics       http.Handler
 	Log           *slog.Logger
 }

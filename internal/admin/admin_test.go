@@ -5,6 +5,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"io"
 	"log/slog"
 	"net"
@@ -19,6 +20,7 @@ import (
 
 	"github.com/sluice-gateway/sluice/internal/config"
 	"github.com/sluice-gateway/sluice/internal/gateway"
+	"github.com/sluice-gateway/sluice/internal/limit"
 	"github.com/sluice-gateway/sluice/internal/policy"
 	"github.com/sluice-gateway/sluice/internal/upstream"
 )
@@ -44,6 +46,9 @@ type node struct {
 	draining bool
 	routes   []Route
 	panics   bool
+
+	storeAway bool
+	asks      []string // of the limiter
 
 	mu       sync.Mutex
 	started  *config.File
@@ -86,6 +91,25 @@ func (n *node) Explain(q gateway.Question) (*gateway.Explanation, error) {
 		Request: "GET /hello", Client: "127.0.0.1", Route: "hello",
 		Phases: []policy.Finding{{Phase: "router", Filter: "router", Mode: "enforce", Verdict: "match", Reason: "/hello matches /hello"}},
 	}, nil
+}
+
+func (n *node) Usage(client, period string) ([]limit.Usage, error) {
+	n.asks = append(n.asks, client+" "+period)
+	if n.storeAway {
+		return nil, errors.New("no connection to 192.0.2.1:6379")
+	}
+	if client == "new" {
+		return nil, nil
+	}
+	return []limit.Usage{{Client: "acme", Plan: "gold", Period: "day", Limit: 10, Used: 3, Remaining: 7, ResetsAt: time.Date(2026, 11, 26, 0, 0, 0, 0, time.UTC)}}, nil
+}
+
+func (n *node) Hot(what string, most int) ([]limit.Hot, error) {
+	n.asks = append(n.asks, fmt.Sprint(what, " ", most))
+	if what == "routes" {
+		return nil, nil
+	}
+	return []limit.Hot{{Key: "c:/acme", Count: 5, Error: 1}}, nil
 }
 
 func (n *node) Running() *config.File {
@@ -131,7 +155,7 @@ func start(t *testing.T, n *node, c config.Admin) *Server {
 		c.Address = "127.0.0.1:0"
 	}
 	s, err := New(Options{
-		Config: c, Gateway: n, Configuration: n, Log: slog.New(slog.DiscardHandler),
+		Config: c, Gateway: n, Configuration: n, Limits: n, Log: slog.New(slog.DiscardHandler),
 		Metrics: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { _, _ = io.WriteString(w, "sluice_up 1\n") }),
 	})
 	if err != nil {
@@ -402,12 +426,12 @@ func TestNewRefusesAddressesThatItCannotOrMustNotHave(t *testing.T) {
 		{config.Admin{Address: "127.0.0.1:0", Probes: taken.Addr().String()}, "admin.probes: "},
 		{config.Admin{Address: "127.0.0.1:0", Probes: "127.0.0.1:0", Metrics: taken.Addr().String()}, "address already in use"},
 	} {
-		s, err := New(Options{Config: c.config, Gateway: n, Configuration: n, Log: slog.New(slog.DiscardHandler)})
+		s, err := New(Options{Config: c.config, Gateway: n, Configuration: n, Limits: n, Log: slog.New(slog.DiscardHandler)})
 		if s != nil || err == nil || !strings.Contains(err.Error(), c.want) {
 			t.Errorf("%+v: %v, want %s", c.config, err, c.want)
 		}
 	}
-	s, err := New(Options{Config: config.Admin{Address: "0.0.0.0:0", Token: config.NewSecret("t")}, Gateway: n, Configuration: n, Log: slog.New(slog.DiscardHandler)})
+	s, err := New(Options{Config: config.Admin{Address: "0.0.0.0:0", Token: config.NewSecret("t")}, Gateway: n, Configuration: n, Limits: n, Log: slog.New(slog.DiscardHandler)})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -418,7 +442,7 @@ func TestNewRefusesAddressesThatItCannotOrMustNotHave(t *testing.T) {
 
 func TestWithoutAnAddressThereIsNoAPI(t *testing.T) {
 	n := newNode(t, document)
-	s, err := New(Options{Config: config.Admin{Probes: "127.0.0.1:0"}, Gateway: n, Configuration: n, Log: slog.New(slog.DiscardHandler)})
+	s, err := New(Options{Config: config.Admin{Probes: "127.0.0.1:0"}, Gateway: n, Configuration: n, Limits: n, Log: slog.New(slog.DiscardHandler)})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -434,7 +458,7 @@ func TestCloseLetsARequestFinish(t *testing.T) {
 	n := newNode(t, document)
 	begun, release := make(chan struct{}), make(chan struct{})
 	s, err := New(Options{
-		Config: config.Admin{Address: "127.0.0.1:0"}, Gateway: n, Configuration: n, Log: slog.New(slog.DiscardHandler),
+		Config: config.Admin{Address: "127.0.0.1:0"}, Gateway: n, Configuration: n, Limits: n, Log: slog.New(slog.DiscardHandler),
 		Metrics: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 			close(begun)
 			<-release

@@ -49,6 +49,8 @@ func (s *Server) table() map[string][]endpoint {
 		{method: "GET", path: "/v1/upstreams", serve: s.upstreams},
 		{method: "GET", path: "/v1/config", serve: s.getConfig},
 		{method: "PUT", path: "/v1/config", params: []string{"dry_run", "persist"}, types: documentTypes, serve: s.putConfig},
+		{method: "GET", path: "/v1/usage", params: []string{"client", "period"}, serve: s.usage},
+		{method: "GET", path: "/v1/hot", params: []string{"what"}, serve: s.hot},
 		{method: "POST", path: "/v1/explain", types: jsonTypes, serve: s.explain},
 	}
 	if s.Config.Pprof {

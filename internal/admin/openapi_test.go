@@ -13,6 +13,7 @@ import (
 
 	"github.com/sluice-gateway/sluice/internal/config"
 	"github.com/sluice-gateway/sluice/internal/gateway"
+	"github.com/sluice-gateway/sluice/internal/limit"
 	"github.com/sluice-gateway/sluice/internal/policy"
 	"github.com/sluice-gateway/sluice/internal/upstream"
 )
@@ -157,6 +158,12 @@ func TestAnswersAreOfTheDescribedStatusAndType(t *testing.T) {
 	check(s, "POST", "/v1/explain", "{", "Content-Type", js)
 	check(s, "POST", "/v1/explain", "{", "Content-Type", yaml)
 	check(s, "POST", "/v1/explain", `{"url":"`+strings.Repeat("x", maxQuestion), "Content-Type", js)
+	check(s, "GET", "/v1/usage?client=nobody", "")
+	check(s, "GET", "/v1/usage?period=year", "")
+	check(s, "GET", "/v1/hot?what=clients", "")
+	check(s, "GET", "/v1/hot?what=cache", "")
+	n.storeAway = true
+	check(s, "GET", "/v1/usage", "")
 	n.draining = true
 	check(s, "GET", "/readyz", "")
 	n.running = nil
@@ -185,7 +192,8 @@ func TestSchemasAreTheTypes(t *testing.T) {
 		"UpstreamList": reflect.TypeFor[UpstreamList](), "Upstream": reflect.TypeFor[upstream.Status](), "Target": reflect.TypeFor[upstream.TargetStatus](),
 		"Applied": reflect.TypeFor[Applied](), "Diagnostic": reflect.TypeFor[config.Diagnostic](), "Question": reflect.TypeFor[Question](),
 		"Explanation": reflect.TypeFor[gateway.Explanation](), "Finding": reflect.TypeFor[policy.Finding](), "Destination": reflect.TypeFor[gateway.Destination](),
-		"Problem": reflect.TypeFor[problem](),
+		"Problem": reflect.TypeFor[problem](), "Caller": reflect.TypeFor[gateway.Caller](),
+		"UsageList": reflect.TypeFor[UsageList](), "Usage": reflect.TypeFor[limit.Usage](), "HotList": reflect.TypeFor[HotList](), "Hot": reflect.TypeFor[limit.Hot](),
 	}
 	if a, b := slices.Sorted(maps.Keys(types)), slices.Sorted(maps.Keys(d.Components.Schemas)); !slices.Equal(a, b) {
 		t.Fatalf("types   %q\nschemas %q", a, b)
@@ -226,7 +234,7 @@ func TestSchemasAreTheTypes(t *testing.T) {
 			t.Errorf("the manual has no place for %s, which problems of this code lead to", code)
 		}
 	}
-	for _, p := range []*problem{badRequest(""), forbidden(""), notFound(), notAllowed(""), tooLarge(""), notReady(), stale(""), invalid(nil), internal("")} {
+	for _, p := range []*problem{badRequest(""), forbidden(""), notFound(), notAllowed(""), tooLarge(""), notReady(), stale(""), invalid(nil), internal(""), notImplemented(""), unavailable()} {
 		if !slices.Contains(codes, p.Code) {
 			t.Errorf("the code %s is not documented", p.Code)
 		}

@@ -3,6 +3,7 @@ package admin
 import (
 	"encoding/json"
 	"net/http"
+	"strconv"
 
 	"github.com/sluice-gateway/sluice/internal/config"
 )
@@ -37,6 +38,12 @@ func notFound() *problem {
 		Status: http.StatusNotFound, Code: "not_found", Title: "Not found",
 		Detail: "The admin API has nothing here; GET /v1/openapi.json lists what it has.",
 	}
+}
+
+func noClient(id string) *problem {
+	p := notFound()
+	p.Detail = "The running configuration declares no client " + strconv.Quote(id) + "."
+	return p
 }
 
 func notAllowed(allow string) *problem {
@@ -76,6 +83,17 @@ func invalid(found config.Diagnostics) *problem {
 
 func internal(detail string) *problem {
 	return &problem{Status: http.StatusInternalServerError, Code: "internal", Title: "Internal error", Detail: detail}
+}
+
+func notImplemented(detail string) *problem {
+	return &problem{Status: http.StatusNotImplemented, Code: "not_implemented", Title: "Not implemented", Detail: detail}
+}
+
+func unavailable() *problem {
+	return &problem{
+		Status: http.StatusServiceUnavailable, Code: "dependency_unavailable", Title: "Dependency unavailable",
+		Detail: "What is shared in state.redis cannot be asked now; the log says why.",
+	}
 }
 
 // write sends the problem; the request id is in the response's header.

@@ -1,6 +1,7 @@
 package config
 
 import (
+	"crypto/sha256"
 	"fmt"
 	"reflect"
 )
@@ -16,6 +17,9 @@ func (c *checker) identity() {
 		cl, at := &f.Clients[i], fmt.Sprintf("clients[%d]", i)
 		c.known(at+".plan", cl.Plan, plans, "plan", "plans")
 		for j, role := range cl.Roles {
+			if f.Roles == nil {
+				break // that there are none yet is said elsewhere
+			}
 			c.known(fmt.Sprintf("%s.roles[%d]", at, j), role, roles, "role", "roles")
 		}
 	}
@@ -41,7 +45,7 @@ func (c *checker) identity() {
 
 // keys checks the API keys of all clients. Their values are never shown.
 func (c *checker) keys() {
-	first := map[string]string{}
+	first := map[[sha256.Size]byte]string{}
 	for i := range c.f.Clients {
 		for j := range c.f.Clients[i].Keys {
 			k, at := &c.f.Clients[i].Keys[j], fmt.Sprintf("clients[%d].keys[%d]", i, j)
@@ -54,47 +58,21 @@ func (c *checker) keys() {
 			case value != nil && hash != nil:
 				c.report(at, "config.conflict", "has both a hash and a value, keep one")
 			}
-			here, secret := at+".hash", k.Hash
-			if secret == "" {
-				here, secret = at+".value", k.Value.Reveal()
+			here, secret := at+".hash", k.Value.Reveal()
+			if k.Hash == "" {
+				here = at + ".value"
 				if secret != "" && len(secret) < 20 {
 					c.report(here, "config.bad_value", "is a key of fewer than 20 characters, make a longer one")
 				}
 			}
-			if secret == "" {
+			if k.Hash == "" && secret == "" {
 				continue
 			}
-			if before, taken := first[secret]; taken {
+			if before, taken := first[k.Digest()]; taken {
 				c.report(here, "config.duplicate", "is the same key as at %s, give every client its own", c.where(before))
 			} else {
-				first[secret] = here
+				first[k.Digest()] = here
 			}
-		}
-	}
-}
-
-func (c *checker) plan(at string, p *Plan) {
-	var apis, routes []string
-	for i := range c.f.APIs {
-		apis = append(apis, c.f.APIs[i].Name)
-		for r := range c.f.APIs[i].Routes {
-			routes = append(routes, c.f.APIs[i].Routes[r].Name)
-		}
-	}
-	for r := range c.f.Routes {
-		routes = append(routes, c.f.Routes[r].Name)
-	}
-	for i, name := range p.APIs {
-		c.known(fmt.Sprintf("%s.apis[%d]", at, i), name, apis, "api", "apis")
-	}
-	for _, name := range keysOf(p.Routes) {
-		here := append(parsePath(at), path{}.key("routes").key(name)...).String()
-		found := false
-		for _, r := range routes {
-			found = found || r == name
-		}
-		if !found {
-			c.report(here, "config.unknown_reference", "there is no route %s, %s", quote(name), suggest(name, routes, "routes"))
 		}
 	}
 }
@@ -124,38 +102,6 @@ func (c *checker) authenticator(at, name string) {
 		c.report(at, "config.missing", "is of no kind, add api_key: {}, jwt: or another")
 	case len(kinds) > 1:
 		c.report(at+"."+kinds[1], "config.conflict", "an authenticator is either %s or %s: make two authenticators of it", kinds[0], kinds[1])
-	}
-}
-
-// rateLimits checks the keys of limits against their algorithm.
-func (c *checker) rateLimits() {
-	for _, name := range keysOf(c.f.RateLimits) {
-		c.rateLimit(path{}.key("rate_limits").key(name).String(), c.f.RateLimits[name])
-	}
-}
-
-func (c *checker) rateLimit(at string, r *RateLimit) {
-	n := c.given(at)
-	if r == nil || n == nil || n.kind != mappingKind || r.Algorithm == "" {
-		return
-	}
-	fits := map[string]bool{
-		"rate":     r.Algorithm != "concurrency",
-		"limit":    r.Algorithm == "concurrency",
-		"burst":    r.Algorithm == "token_bucket" || r.Algorithm == "leaky_bucket",
-		"queue":    r.Algorithm == "leaky_bucket",
-		"max_wait": r.Algorithm == "leaky_bucket",
-	}
-	for _, e := range n.entries {
-		if ok, known := fits[e.key.text]; known && !ok && e.value.text != "0" {
-			c.report(at+"."+e.key.text, "config.conflict", "%s does not fit the algorithm %s, remove it", e.key.text, r.Algorithm)
-		}
-	}
-	switch {
-	case r.Algorithm == "concurrency" && n.get("limit") == nil:
-		c.report(at, "config.missing", "has no limit, add limit: 50")
-	case r.Algorithm != "concurrency" && n.get("rate") == nil:
-		c.report(at, "config.missing", "has no rate, add rate: 100/s")
 	}
 }
 

@@ -26,11 +26,12 @@ type File struct {
 	Admin Admin `yaml:"admin"`
 	// Where keys, quotas, tokens and counters are kept.
 	State State `yaml:"state"`
-	// The clients known by name. More can be created through the admin API.
+	// The clients known by name. A request with one of their keys in `X-Api-Key` is theirs;
+	// with any other it is nobody's.
 	Clients []Client `yaml:"clients"`
 	// What clients are entitled to, by the plan's name.
 	Plans map[string]*Plan `yaml:"plans" keys:"name"`
-	// The plan of a client or token that names none. Empty: no plan limits.
+	// The plan of a client that names none. Empty: no plan limits.
 	DefaultPlan string `yaml:"default_plan"`
 	// Named sets of permissions.
 	Roles map[string]*Role `yaml:"roles" keys:"name"`

@@ -1,6 +1,11 @@
 package config
 
-import "time"
+import (
+	"crypto/sha256"
+	"encoding/hex"
+	"strings"
+	"time"
+)
 
 // Client is somebody who calls, with keys, a plan and entitlements.
 type Client struct {
@@ -30,6 +35,19 @@ type ClientKey struct {
 	Permissions []string `yaml:"permissions"`
 	// From when on the key is refused, as `2027-01-31T00:00:00Z`.
 	ExpiresAt *time.Time `yaml:"expires_at"`
+}
+
+// Digest is the SHA-256 of the key: what `hash` says, or that of `value`. A hash
+// that is none has the zero value in it.
+func (k *ClientKey) Digest() (sum [sha256.Size]byte) {
+	if k.Hash == "" {
+		return sha256.Sum256([]byte(k.Value.Reveal()))
+	}
+	digits := strings.TrimPrefix(k.Hash, "sha256:")
+	if len(digits) == 2*len(sum) {
+		_, _ = hex.Decode(sum[:], []byte(digits)) // what is no hash was reported as it was read
+	}
+	return sum
 }
 
 // Role is a named set of permissions.

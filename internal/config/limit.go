@@ -10,16 +10,17 @@ type RateLimit struct {
 	Burst *int64 `yaml:"burst" min:"1"`
 	// Requests at work at one time, for `concurrency`.
 	Limit *int64 `yaml:"limit" min:"1"`
-	// What is counted apart; several make a combination.
+	// What is counted apart; several make a combination. `claim:NAME` is not supported yet.
 	Per []string `yaml:"per" default:"client" enum:"client|ip|route|global|header:NAME|query:NAME|claim:NAME|attribute:NAME"`
-	// What one request counts: a number, or a CEL expression.
+	// What one request counts: a number, or a CEL expression over client, request, params
+	// and now. What comes to no finite number of at least 0 counts as 1.
 	Cost Expression `yaml:"cost" default:"1"`
 	// Where it is counted: in this process, in `state.redis` for each request, or there in batches.
 	// Default: `leased` with `state.redis`, else `local`.
 	Scope string `yaml:"scope" enum:"local|exact|leased"`
 	// For `leased`: the most that all gateways together may let through above the limit.
 	MaxOvershoot Percent `yaml:"max_overshoot" default:"1%"`
-	// What decides while the store cannot be reached: the last known share, everybody passes, or nobody.
+	// What decides while `state.redis` cannot be reached: this gateway's share, everybody passes, or nobody.
 	OnFault string `yaml:"on_fault" default:"local" enum:"local|open|closed"`
 	// For `leaky_bucket`: requests that may wait for their turn instead of a 429.
 	Queue int `yaml:"queue" default:"0" min:"0"`
@@ -33,13 +34,14 @@ type RateLimit struct {
 type Plan struct {
 	// The client's requests over all routes.
 	Throttle *Throttle `yaml:"throttle"`
-	// The client's requests over a day, week or month. It survives restarts.
+	// The client's requests over a day, week or month. Its use is kept in `state.redis`,
+	// or in `state.dir` over restarts.
 	Quota *Quota `yaml:"quota"`
 	// The apis that clients of the plan may call, by name. Absent: all. Others: 403.
 	APIs []string `yaml:"apis"`
 	// Routes, by name, with a throttle of their own instead of the plan's.
 	Routes map[string]*PlanRoute `yaml:"routes"`
-	// What decides while the store cannot be reached: the last known share, everybody passes, or nobody.
+	// What decides while `state.redis` cannot be reached: this gateway's share, everybody passes, or nobody.
 	OnFault string `yaml:"on_fault" default:"local" enum:"local|open|closed"`
 }
 

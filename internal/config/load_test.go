@@ -1,6 +1,7 @@
 package config
 
 import (
+	"crypto/sha256"
 	"fmt"
 	"net/netip"
 	"os"
@@ -206,8 +207,13 @@ func TestEverythingSupportedIsDecoded(t *testing.T) {
 		t.Errorf("api: %+v", api)
 	}
 	five, noTimeout, noLimit := duration(t, "5s"), duration(t, "0"), size(t, "0")
+	named, inline := RateLimitUse{Name: "per-client"}, api.Routes[0].RateLimit
+	if want := "sliding_window [client] leased"; len(inline) != 4 || fmt.Sprintf("%s %v %s", inline[3].Inline.Algorithm, inline[3].Inline.Per, inline[3].Inline.Scope) != want {
+		t.Errorf("rate limits: %+v, want at last %s", inline, want)
+	}
 	want := []Route{{
-		Name: "get-user", Methods: []string{"GET"}, Path: "/users/{id}", PathParameters: "keep", EncodedSlash: "refuse",
+		RateLimit: []RateLimitUse{named, {Name: "shaped"}, inline[2], inline[3]},
+		Name:      "get-user", Methods: []string{"GET"}, Path: "/users/{id}", PathParameters: "keep", EncodedSlash: "refuse",
 		When: &Match{Headers: map[string]string{"X-Version": "2"}, Query: map[string]string{"beta": "1"}},
 		IP: &IPRules{
 			Allow: []netip.Prefix{prefix("10.0.0.0/8"), prefix("192.0.2.0/24")}, Deny: []netip.Prefix{prefix("192.0.2.66/32")}, Mode: "shadow",
@@ -215,7 +221,7 @@ func TestEverythingSupportedIsDecoded(t *testing.T) {
 		Request: &RequestRewrite{Path: "/internal/{id}/{params.id}"}, Upstream: []WeightedName{{"users", 1}}, Timeout: &five, MaxBodySize: &noLimit,
 	}, {
 		Name: "split", Methods: []string{"POST", "PURGE"}, Path: "/split/{rest...}", Upstream: []WeightedName{{"users", 95}, {"teapot", 5}}, Timeout: &noTimeout,
-		IP: &IPRules{Allow: []netip.Prefix{prefix("10.0.0.0/8")}, Mode: "shadow"},
+		IP: &IPRules{Allow: []netip.Prefix{prefix("10.0.0.0/8")}, Mode: "shadow"}, RateLimit: []RateLimitUse{named},
 	}}
 	for i := range want {
 		if !reflect.DeepEqual(api.Routes[i], want[i]) {
@@ -238,8 +244,50 @@ func TestEverythingSupportedIsDecoded(t *testing.T) {
 	if want := []string{in("apis/*.yaml")}; !slices.Equal(f.Patterns(), want) {
 		t.Errorf("patterns: %v", f.Patterns())
 	}
-	if want := []string{"${PORT}", "${file:secrets/admin}"}; !slices.Equal(f.References(), want) {
+	if want := []string{"${PORT}", "${SECRET}", "${file:secrets/admin}"}; !slices.Equal(f.References(), want) {
 		t.Errorf("references: %v", f.References())
+	}
+}
+
+func TestClientsPlansAndLimitsAreDecoded(t *testing.T) {
+	f, _ := Load(filepath.Join("testdata", "good", "everything_supported.yaml"), testEnv())
+	if r := f.State.Redis; !slices.Equal(r.Addresses, []string{"127.0.0.1:6379", "[::1]:6379"}) || r.Sentinel != "main" || r.Username != "gateway" ||
+		r.Password.Reveal() != environment["SECRET"] || r.Timeout.Duration != 10*time.Millisecond || r.Prefix != "edge:" || !*r.TLS.Enabled {
+		t.Errorf("redis: %+v", r)
+	}
+	acme := f.Clients[0]
+	until := time.Date(2027, 1, 31, 0, 0, 0, 0, time.UTC)
+	if acme.ID != "acme" || acme.Plan != "standard" || fmt.Sprint(acme.Attributes) != "map[beta:true seats:12 tier:gold]" || !acme.Keys[0].ExpiresAt.Equal(until) {
+		t.Errorf("client: %+v", acme)
+	}
+	for i, key := range []string{"test", "hunter2-hunter2-hunter2-hunter2"} {
+		sum := sha256.Sum256([]byte(key))
+		if got := acme.Keys[i].Digest(); got != sum {
+			t.Errorf("key %d: %x, want %x", i, got, sum)
+		}
+	}
+	standard := f.Plans["standard"]
+	if standard.Throttle.Rate.N != 1000 || *standard.Throttle.Burst != 2000 || standard.Quota.Limit != 1_000_000 || standard.Quota.Period != "day" ||
+		*standard.Routes["get-user"].Throttle.Burst != 100 || standard.OnFault != "closed" || f.Plans["free"].OnFault != "local" || f.DefaultPlan != "free" {
+		t.Errorf("plan: %+v", standard)
+	}
+	for name, want := range map[string]string{
+		"per-client": "token_bucket 100/s 200 [client] 2.5 leased 5% open 0 enforce",
+		"shaped":     "leaky_bucket 300/90s 4 [client ip route global header:X-Tenant query:page attribute:tier] 1 exact 1% local 5 enforce",
+		"logged":     "sliding_log 10000/h 0 [client] client.plan == 'gold' ? 1.0 : 2.0 local 1% local 0 enforce",
+		"at-work":    "concurrency  0 [global] 1 leased 1% local 0 shadow",
+	} {
+		r := f.RateLimits[name]
+		rate, burst := "", int64(0)
+		if r.Rate != nil {
+			rate = r.Rate.String()
+		}
+		if r.Burst != nil {
+			burst = *r.Burst
+		}
+		if got := fmt.Sprint(r.Algorithm, " ", rate, " ", burst, " ", r.Per, " ", r.Cost.Text, " ", r.Scope, " ", r.MaxOvershoot, " ", r.OnFault, " ", r.Queue, " ", r.Mode); got != want {
+			t.Errorf("%s: %s, want %s", name, got, want)
+		}
 	}
 }
 

@@ -54,6 +54,7 @@ var codes = [...][2]string{
 	{"config.not_supported", "something that the gateway cannot do yet"},
 	{"config.out_of_range", "a number beyond its bounds"},
 	{"config.policy", "a policy that cannot be made of its keys"},
+	{"config.state", "a `state.dir` that cannot be used"},
 	{"config.syntax", "text that is not YAML, or YAML that has no use here"},
 	{"config.too_large", "more than is read: 16 MiB a file, 64 MiB and 10,000 files in all, 2,000,000 values"},
 	{"config.too_many", "more than 1,000 problems, of which the others are not listed"},

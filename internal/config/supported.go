@@ -10,14 +10,10 @@ import "strings"
 // any api, and =value at the end matches that value only.
 var notSupported = [...]string{
 	"limits.auth_failures",
-	"state.redis",
-	"clients",
-	"plans",
-	"default_plan",
+	"clients.*.roles",
 	"roles",
 	"authenticators",
 	"tokens",
-	"rate_limits",
 	"cache",
 	"upstreams.*.protocol=h2",
 	"upstreams.*.protocol=h2c",
@@ -32,7 +28,6 @@ var notSupported = [...]string{
 	"ROUTE.waf",
 	"ROUTE.auth",
 	"ROUTE.authorize",
-	"ROUTE.rate_limit",
 	"ROUTE.validate",
 	"ROUTE.idempotency",
 	"ROUTE.request.headers",

@@ -16,6 +16,8 @@ import (
 // The comment says what the case shows. A line of it may be
 //
 //	drivers: h1 h2c      which drivers it runs over; all four when left out
+//	stores: memory redis where limits are counted, each in a run of its own; memory
+//	                     when left out
 //	raw                  requests are sent as they stand, over HTTP/1.1 only
 //	length: any          whether a reply declares its length is not looked at
 //
@@ -38,16 +40,24 @@ import (
 // Requests and replies are compared whole, in the form that Seen.Text and
 // Reply.Text write. What differs from run to run has a name there: <id>,
 // <traceparent>; what differs from driver to driver has one in the expectation:
-// @scheme@, @via@, @proto@, @origin@.
+// @scheme@, @via@, @proto@, @origin@. Of the seconds that limits tell, any that are
+// a little less than the expected ones will do, and all where <t> is expected.
 type Case struct {
 	Name    string
 	About   string
 	Raw     bool
 	AnyLen  bool
 	Drivers []Driver
+	Stores  []string
 	Config  string
 	Steps   []Step
 }
+
+// The stores.
+const (
+	Memory = "memory"
+	Redis  = "redis"
+)
 
 // Step is one request.
 type Step struct {
@@ -61,11 +71,19 @@ type Step struct {
 // ParseCase reads a case.
 func ParseCase(name string, src []byte) (*Case, error) {
 	a := txtar.Parse(src)
-	c := &Case{Name: name, Drivers: Drivers[:]}
+	c := &Case{Name: name, Drivers: Drivers[:], Stores: []string{Memory}}
 	for line := range strings.Lines(string(a.Comment)) {
 		line = strings.TrimSpace(line)
 		names, ok := strings.CutPrefix(line, "drivers:")
+		stores, where := strings.CutPrefix(line, "stores:")
 		switch {
+		case where:
+			c.Stores = strings.Fields(stores)
+			for _, s := range c.Stores {
+				if s != Memory && s != Redis {
+					return nil, fmt.Errorf("%s: no store is called %s", name, s)
+				}
+			}
 		case ok:
 			c.Drivers = nil
 			for _, n := range strings.Fields(names) {
@@ -265,6 +283,35 @@ func (r *Reply) Text() string {
 	}
 	writeFields(&b, "~", fieldsOf(r.Trailer), "")
 	return b.String()
+}
+
+// seconds are those that limits tell: t of RateLimit, w of RateLimit-Policy, and
+// Retry-After.
+var seconds = regexp.MustCompile(`(;t=|;w=|retry-after: )(\d+|<t>)`)
+
+// tolerance is by how much they may be below what is expected: the time between
+// two requests of a case on a machine with much to do.
+const tolerance = 30
+
+// settle puts the expected seconds in the place of those that came, where they
+// are near enough.
+func settle(got, want string) string {
+	expected := seconds.FindAllStringSubmatch(want, -1)
+	i := -1
+	return seconds.ReplaceAllStringFunc(got, func(s string) string {
+		if i++; i >= len(expected) {
+			return s
+		}
+		came, name := seconds.FindStringSubmatch(s), expected[i][1]
+		n, err := strconv.Atoi(came[2])
+		if came[1] != name || err != nil {
+			return s
+		}
+		if most, err := strconv.Atoi(expected[i][2]); err == nil && (n > most || n < most-tolerance || n == 0 && most > 0) {
+			return s
+		}
+		return expected[i][0]
+	})
 }
 
 func fieldsOf(h map[string][]string) Fields {

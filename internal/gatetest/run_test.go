@@ -16,6 +16,7 @@ import (
 	"os"
 	"path/filepath"
 	"reflect"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -25,7 +26,10 @@ import (
 
 	"github.com/sluice-gateway/sluice/internal/config"
 	"github.com/sluice-gateway/sluice/internal/gateway"
+	"github.com/sluice-gateway/sluice/internal/limit"
 	"github.com/sluice-gateway/sluice/internal/server"
+	"github.com/sluice-gateway/sluice/internal/store/redis"
+	"github.com/sluice-gateway/sluice/internal/store/redis/redistest"
 	"github.com/sluice-gateway/sluice/internal/telemetry"
 )
 
@@ -44,12 +48,22 @@ func TestCases(t *testing.T) {
 		t.Fatalf("%d cases, want at least 40", len(names))
 	}
 	ca := NewCA(t, "gatetest")
+	var shared *redistest.Server // of all cases, each has keys of its own
 	for _, name := range names {
 		c := readCase(t, name)
+		if slices.Contains(c.Stores, Redis) && shared == nil {
+			shared = redistest.Start(t)
+		}
 		t.Run(strings.TrimSuffix(filepath.Base(name), ".txtar"), func(t *testing.T) {
 			t.Parallel()
 			for _, d := range c.Drivers {
-				t.Run(d.Name, func(t *testing.T) { runCase(t, c, d, ca) })
+				for _, store := range c.Stores {
+					at, run := "", d.Name
+					if store == Redis {
+						at, run = shared.Addr(), d.Name+"-"+store
+					}
+					t.Run(run, func(t *testing.T) { runCase(t, c, d, ca, at) })
+				}
 			}
 		})
 	}
@@ -68,13 +82,20 @@ func readCase(t *testing.T, name string) *Case {
 	return c
 }
 
-func runCase(t *testing.T, c *Case, d Driver, ca *CA) {
+// runCase runs a case over a driver. store is the address of Redis, empty where
+// none is asked.
+func runCase(t *testing.T, c *Case, d Driver, ca *CA, store string) {
 	var script []string
 	for _, s := range c.Steps {
 		script = append(script, s.Origin...)
 	}
 	origin := NewOrigin(t, Script(script...))
-	n := startNode(t, strings.ReplaceAll(c.Config, "@origin@", origin.Addr), ca)
+	text := strings.ReplaceAll(c.Config, "@origin@", origin.Addr)
+	if store != "" {
+		// The budget is not what these cases are about.
+		text = fmt.Sprintf("state: {redis: {addresses: [%q], prefix: %q, timeout: 5s}}\n%s", store, t.Name()+":", text)
+	}
+	n := startNode(t, text, ca)
 	_, port, _ := net.SplitHostPort(n.addr(d))
 	proto := "HTTP/1.1"
 	if d.H2 {
@@ -88,7 +109,8 @@ func runCase(t *testing.T, c *Case, d Driver, ca *CA) {
 		if c.AnyLen {
 			reply.Header.Del("Content-Length")
 		}
-		if got, want := reply.Text(), strings.TrimSpace(expand.Replace(s.Reply))+"\n"; got != want {
+		want := strings.TrimSpace(expand.Replace(s.Reply)) + "\n"
+		if got := settle(reply.Text(), want); got != want {
 			t.Errorf("request %d: the client got\n%s\nwant\n%s", i+1, indent(got), indent(want))
 		}
 		seen := origin.Requests()[asked:]
@@ -117,6 +139,8 @@ func indent(s string) string {
 // node is a gateway in this process, joined as cmd/sluice joins it.
 type node struct {
 	telemetry *telemetry.Telemetry
+	limits    *limit.Engine
+	shared    *redis.Client // nil: everything is counted here
 	gateway   *gateway.Gateway
 	server    *server.Server
 	records   *records
@@ -144,7 +168,17 @@ func startNode(t *testing.T, text string, ca *CA) *node {
 	if err != nil {
 		t.Fatal(err)
 	}
-	n.gateway = gateway.New(gateway.Options{Log: log, Telemetry: n.telemetry, Specs: gateway.Builtins(), Dir: dir})
+	o := limit.Options{Log: log, Telemetry: n.telemetry}
+	if f.State.Redis != nil {
+		if n.shared, err = redis.Dial(redis.Options{Config: f.State.Redis, Gateway: "one", Log: log}); err != nil {
+			t.Fatal(err)
+		}
+		o.Shared = n.shared
+	}
+	n.limits = limit.New(o)
+	n.gateway = gateway.New(gateway.Options{
+		Log: log, Telemetry: n.telemetry, Specs: gateway.Builtins(n.limits.Specs()), Note: n.limits.Note, Dir: dir,
+	})
 	n.server = server.New(n.gateway, server.Options{Log: log})
 	t.Cleanup(func() { n.close(t) })
 	plan, found := n.gateway.Prepare(f)
@@ -167,6 +201,14 @@ func (n *node) close(t *testing.T) {
 		t.Errorf("close: %v", err)
 	}
 	n.gateway.Close()
+	if err := n.limits.Close(ctx); err != nil {
+		t.Errorf("limits: %v", err)
+	}
+	if n.shared != nil {
+		if err := n.shared.Close(ctx); err != nil {
+			t.Errorf("redis: %v", err)
+		}
+	}
 	if err := n.telemetry.Close(ctx); err != nil {
 		t.Errorf("telemetry: %v", err)
 	}

@@ -1,6 +1,7 @@
 package gateway
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"net/netip"
@@ -30,6 +31,7 @@ type Explanation struct {
 	Request  string            `json:"request"` // method and canonical path
 	Client   string            `json:"client"`
 	Trusted  bool              `json:"trusted_proxy"`
+	Caller   *Caller           `json:"caller,omitempty"` // absent: nobody known
 	API      string            `json:"api,omitempty"`
 	Route    string            `json:"route,omitempty"`
 	Pattern  string            `json:"pattern,omitempty"`
@@ -43,6 +45,14 @@ type Explanation struct {
 	Forward  string            `json:"forward,omitempty"` // method and path as the upstream would get them
 	Timeout  string            `json:"timeout,omitempty"`
 	MaxBody  int64             `json:"max_body_size,omitempty"`
+}
+
+// Caller is who the request would come from.
+type Caller struct {
+	ID            string `json:"id"`
+	Authenticator string `json:"authenticator,omitempty"` // what vouches for it; absent: the configuration
+	Plan          string `json:"plan,omitempty"`          // with default_plan applied
+	Key           string `json:"key,omitempty"`           // name of the key
 }
 
 // Destination is an upstream that the request could go to.
@@ -107,6 +117,7 @@ func (s *Snapshot) explain(q Question) (*Explanation, error) {
 		return e, nil
 	}
 	found := r.chain.Explain(x)
+	e.caller(x.Caller, s.file.DefaultPlan)
 	e.Phases = append(e.Phases, found...)
 	if n := len(found); n > 0 {
 		if last := found[n-1]; last.Refusal != nil {
@@ -120,6 +131,12 @@ func (s *Snapshot) explain(q Question) (*Explanation, error) {
 	}
 	e.destination(r, x)
 	return e, nil
+}
+
+func (e *Explanation) caller(c *exchange.Caller, defaultPlan string) {
+	if c != nil {
+		e.Caller = &Caller{ID: c.ID, Authenticator: c.Authenticator, Plan: cmp.Or(c.Plan, defaultPlan), Key: c.Key}
+	}
 }
 
 func (e *Explanation) refused(err *exchange.Error) {

@@ -5,7 +5,7 @@
 //
 //	Serve: pin the snapshot → identify the client → canonical path → route →
 //	declared size → filters → target → response halves → response
-//	Done:  one record, unpin
+//	Done:  what was held goes back, one record, unpin
 //
 // Serve always leaves a response: a refusal is one too. It never writes; the
 // driver does, between Serve and Done.
@@ -36,8 +36,11 @@ import (
 type Options struct {
 	Log       *slog.Logger
 	Telemetry *telemetry.Telemetry
-	Specs     []policy.Spec // usually Builtins()
-	Dir       string        // what relative paths of the config are relative to
+	Specs     []policy.Spec // usually Builtins(limits)
+	// Note is told of every exchange that ends, before its record; nil: nobody is. It
+	// must not wait.
+	Note func(*exchange.Exchange)
+	Dir  string // what relative paths of the config are relative to
 }
 
 // Gateway serves exchanges with the configuration that is current. It owns what
@@ -46,6 +49,7 @@ type Gateway struct {
 	log       *slog.Logger
 	telemetry *telemetry.Telemetry
 	specs     []policy.Spec
+	note      func(*exchange.Exchange)
 	env       upstream.Env
 	upstreams registry[*upstream.Upstream]
 	memory    memory
@@ -58,7 +62,7 @@ type Gateway struct {
 // Commit.
 func New(o Options) *Gateway {
 	return &Gateway{
-		log: o.Log, telemetry: o.Telemetry, specs: o.Specs,
+		log: o.Log, telemetry: o.Telemetry, specs: o.Specs, note: o.Note,
 		env: upstream.Env{Log: o.Log, Dir: o.Dir, Name: "sluice"},
 	}
 }
@@ -142,10 +146,18 @@ func (g *Gateway) Serve(x *exchange.Exchange) {
 	x.Response.Header.SetID(exchange.XRequestID, x.ID)
 }
 
-// Done records x and lets its snapshot go. The driver calls it once for every
-// Serve, whatever happened in between.
+// Done gives back what x holds, records x and lets its snapshot go. The driver
+// calls it once for every Serve, whatever happened in between.
 func (g *Gateway) Done(x *exchange.Exchange) {
 	s, _ := x.Pin.(*Snapshot)
+	for i := range x.Held {
+		x.Held[i].Release()
+	}
+	clear(x.Held)
+	x.Held = x.Held[:0]
+	if g.note != nil {
+		g.note(x)
+	}
 	g.telemetry.Record(x, s.meterOf(x))
 	if s != nil {
 		x.Pin = nil

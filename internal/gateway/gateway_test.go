@@ -48,7 +48,7 @@ func build(t testing.TB, text string) *Gateway {
 	if err != nil {
 		t.Fatal(err)
 	}
-	g := New(Options{Log: quiet, Telemetry: tel, Specs: Builtins()})
+	g := New(Options{Log: quiet, Telemetry: tel, Specs: Builtins(nil)})
 	t.Cleanup(func() { g.Close(); _ = tel.Close(t.Context()) })
 	load(t, g, text)
 	return g

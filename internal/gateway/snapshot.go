@@ -46,7 +46,7 @@ type Snapshot struct {
 // compile builds a snapshot. The problems are in file order; with an error among
 // them the snapshot is nil and nothing is held.
 func (g *Gateway) compile(f *config.File) (*Snapshot, config.Diagnostics) {
-	b := &builder{g: g, file: f, s: &Snapshot{
+	b := &builder{g: g, file: f, reported: map[config.Diagnostic]bool{}, s: &Snapshot{
 		file: f, trusted: f.TrustedProxies, maxBody: f.Limits.MaxBodySize.Bytes, closed: make(chan struct{}), log: g.log,
 	}}
 	upstreams := b.upstreams()
@@ -77,7 +77,8 @@ type builder struct {
 	s     *Snapshot
 	found config.Diagnostics
 	// common is what filters of all routes share, see policy.Common.
-	common sync.Map
+	common   sync.Map
+	reported map[config.Diagnostic]bool // faults of filters
 }
 
 func (b *builder) problem(path, code, format string, args ...any) {
@@ -218,12 +219,27 @@ func (b *builder) route(i int, p placed, upstreams map[string]*upstream.Upstream
 		return m
 	})
 	if err != nil {
-		b.problem(p.at, "config.policy", "%v", err)
+		b.faults(err, p.at)
 		return r
 	}
 	r.chain = chain
 	b.s.release = append(b.s.release, chain.Close)
 	return r
+}
+
+// faults reports what filters of the route at a path could not be made of, each
+// once: what routes have in common, such as a named limit, fails for each of them.
+func (b *builder) faults(err error, at string) {
+	for _, f := range policy.Faults(err, at) {
+		if f.Code == "" {
+			f.Code = "config.policy"
+		}
+		d := b.file.Diagnose(f.At, f.Code, "%v", f)
+		if !b.reported[d] {
+			b.reported[d] = true
+			b.found = append(b.found, d)
+		}
+	}
 }
 
 func (b *builder) targets(r *route, p placed, upstreams map[string]*upstream.Upstream) {

@@ -195,3 +195,20 @@ func TestTheChainNeedsTheMostOfItsFilters(t *testing.T) {
 		t.Errorf("body %v, %d filters %q", c.Body(), c.Len(), c.Names())
 	}
 }
+
+func TestFaultsKeepTheirPlaces(t *testing.T) {
+	plain, placed := errors.New("plain"), At("rate_limits.a.cost", errors.New("placed"))
+	two := errors.Join(At("plans.p.quota", errors.Join(errors.New("one"), errors.New("two"))), errors.New("other"))
+	fail := func(name string, err error) Spec {
+		return Spec{Name: name, New: func(*config.Route, *Env) (Filter, error) { return nil, err }}
+	}
+	_, err := Compile([]Spec{fail("a", plain), fail("b", placed), fail("c", two)}, &config.Route{}, &Env{}, nil)
+	var got []string
+	for _, f := range Faults(err, "routes[0]") {
+		got = append(got, f.At+": "+f.Error())
+	}
+	want := []string{"routes[0]: a: plain", "rate_limits.a.cost: placed", "plans.p.quota: one", "plans.p.quota: two", "routes[0]: other"}
+	if !reflect.DeepEqual(got, want) {
+		t.Errorf("got %q", got)
+	}
+}

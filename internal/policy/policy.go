@@ -4,6 +4,7 @@
 package policy
 
 import (
+	"errors"
 	"log/slog"
 	"reflect"
 	"sync"
@@ -49,7 +50,8 @@ type Filter interface {
 	// an *exchange.Error to refuse.
 	Request(x *exchange.Exchange) error
 	// Explain says what Request would decide, and why in words for an operator.
-	// It charges nothing, calls nobody and leaves x as it is.
+	// It charges nothing, calls nobody and leaves x as it is, but for the facts that
+	// filters behind it decide by: who calls.
 	Explain(x *exchange.Exchange) Opinion
 }
 
@@ -90,8 +92,55 @@ type Spec struct {
 	Body  BodyNeed
 	// Waits is how long Request may wait for others; 0: it never waits.
 	Waits time.Duration
-	// New makes the filter of a route, or nil when the route does not have one.
+	// New makes the filter of a route, or nil when the route does not have one. Its
+	// error may be, or join, errors of At, which say where the cause stands.
 	New func(r *config.Route, env *Env) (Filter, error)
+}
+
+// A Fault is an error of making a filter that knows which place of the
+// configuration has to be mended.
+type Fault struct {
+	At   string // rate_limits.per-client.cost, or Env.At and the key below it
+	Code string // of the diagnostic; empty: config.policy
+	Err  error  // what is wrong there, and what to write instead
+}
+
+// At returns err as a Fault at a path of the configuration.
+func At(path string, err error) error { return &Fault{At: path, Err: err} }
+
+// Error says what is wrong, without the place.
+func (f *Fault) Error() string { return f.Err.Error() }
+
+// Unwrap returns what is wrong.
+func (f *Fault) Unwrap() error { return f.Err }
+
+// Faults are the errors that an error of Compile is made of. What has no place of
+// its own is at the route, whose place is at.
+func Faults(err error, at string) []*Fault {
+	switch e := err.(type) {
+	case *Fault:
+		many, ok := e.Err.(interface{ Unwrap() []error })
+		if !ok {
+			return []*Fault{e}
+		}
+		var all []*Fault
+		for _, one := range many.Unwrap() {
+			all = append(all, &Fault{At: e.At, Code: e.Code, Err: one})
+		}
+		return all
+	case interface{ Unwrap() []error }:
+		var all []*Fault
+		for _, one := range e.Unwrap() {
+			all = append(all, Faults(one, at)...)
+		}
+		return all
+	}
+	if inner := errors.Unwrap(err); inner != nil {
+		if f := Faults(inner, at); len(f) > 1 || f[0].Err != inner {
+			return f
+		}
+	}
+	return []*Fault{{At: at, Err: err}}
 }
 
 // Env is what the filters of one route are made with.

@@ -38,6 +38,10 @@ type Settlement struct {
 	// Slack is by how much what the pool and all leases hold together may exceed the
 	// capacity, units: capacity × max_overshoot.
 	Slack int64
+	// Sent tells one gateway's settlements of a key apart: a later one has more (Unix
+	// µs of its clock). One that is executed behind a later one, because it was given
+	// up and stayed in a buffer, changes nothing. 0: not told apart.
+	Sent int64
 }
 
 // Grant is the answer to a Settlement.

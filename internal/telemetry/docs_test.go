@@ -60,9 +60,11 @@ func TestTheManualListsEveryMetric(t *testing.T) {
 			exposed[n] = true
 		}
 	}
-	// What the command joins in from the other rooms.
-	for _, n := range regexp.MustCompile(`\{"(sluice_[a-z0-9_]+)",`).FindAllStringSubmatch(read(t, "../../cmd/sluice/observe.go"), -1) {
-		exposed[n[1]] = true
+	// What the limiter shows, and what the command joins in from the other rooms.
+	for _, file := range []string{"../limit/metrics.go", "../../cmd/sluice/observe.go"} {
+		for _, n := range regexp.MustCompile(`\{"(sluice_[a-z0-9_]+)",`).FindAllStringSubmatch(read(t, file), -1) {
+			exposed[n[1]] = true
+		}
 	}
 	if a, b := slices.Sorted(maps.Keys(exposed)), slices.Sorted(maps.Keys(documented)); !slices.Equal(a, b) {
 		t.Errorf("exposed    %q\ndocumented %q", a, b)

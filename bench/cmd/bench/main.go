@@ -3,7 +3,7 @@
 // Command bench measures Sluice beside nginx, HAProxy, Varnish and Caddy on this
 // machine and writes bench/results/COMMIT.md, .short.md and .json.
 //
-//	go run ./cmd/bench                                  everything, half an hour or more
+//	go run ./cmd/bench                                  everything, about an hour
 //	go run ./cmd/bench -quick                           forward against nginx, two minutes
 //	go run ./cmd/bench -scenario forward,respond -gateways sluice,caddy
 //	go run ./cmd/bench -render results/COMMIT.json      the tables again, from the data
@@ -159,6 +159,16 @@ func measure(ctx context.Context, o options, root string) (*report.Run, error) {
 	if b.Nginx, err = tools.Need(ctx, "nginx", "nginx"); err != nil {
 		return nil, fmt.Errorf("the origin: %w", err)
 	}
+	if slices.ContainsFunc(b.Scenarios, trial.Scenario.Shared) {
+		if b.Redis, err = tools.Need(ctx, "redis-server", "redis-server"); err != nil {
+			return nil, fmt.Errorf("the limits that are shared: %w", err)
+		}
+		version, err := redisVersion(ctx, b.Redis)
+		if err != nil {
+			return nil, err
+		}
+		results.Versions = append(results.Versions, report.Version{Name: "redis", Version: version})
+	}
 	for _, g := range chosen {
 		version, err := g.Prepare(ctx, tools)
 		if err != nil {
@@ -177,6 +187,17 @@ func measure(ctx context.Context, o options, root string) (*report.Run, error) {
 	return results, err
 }
 
+// redisVersion is the version of a redis-server, such as 7.0.15.
+func redisVersion(ctx context.Context, path string) (string, error) {
+	out, err := exec.CommandContext(ctx, path, "--version").Output()
+	if err != nil {
+		return "", fmt.Errorf("%s --version: %w", path, err)
+	}
+	_, version, _ := strings.Cut(string(out), "v=")
+	version, _, _ = strings.Cut(version, " ")
+	return version, nil
+}
+
 func notes() []string {
 	return []string{
 		"Access logs are off everywhere. Every gateway forwards on kept-alive connections, has as many workers as there are cores for it, and sends X-Forwarded-For, -Proto and -Host.",
@@ -184,6 +205,7 @@ func notes() []string {
 		"Every answer's status and length are checked, and the first one's every byte. One wrong or missing answer makes a measurement fail.",
 		"Latency is measured in every round of forward and in the first three of the other scenarios.",
 		"User and system time are divided as the kernel samples them at its tick; their sum is exact.",
+		"What a limit adds is measured with a second instance of the same gateway that has none and gets the same requests, one right after the other, in turn the one and the other first. The Redis of shared limits runs where load and origin do; its CPU is not the gateway's.",
 		"Resident memory counts pages that processes share once.",
 		"A latency below the origin's is noise: at the lowest quantiles two runs of the same server differ by as much.",
 	}

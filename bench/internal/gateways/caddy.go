@@ -25,7 +25,12 @@ func (g *caddy) Prepare(ctx context.Context, tools *Tools) (string, error) {
 	return version, err
 }
 
-func (g *caddy) Lacks(*Setup) string { return "" }
+func (g *caddy) Lacks(s *Setup) string {
+	if s.Limit != nil {
+		return "has no rate limit without a module that is not part of it"
+	}
+	return ""
+}
 
 func (g *caddy) Write(s *Setup) (Command, error) {
 	text, err := json.MarshalIndent(caddyConfig(s), "", "  ")

@@ -31,7 +31,22 @@ type Setup struct {
 	HTTP2   bool     // offer h2 besides HTTP/1.1; only with TLS
 	MaxBody int64    // longest request body, bytes; 0: there is none
 	Large   bool     // responses are longer than the usual buffers
+	Limit   *Limit   // nil: none
 }
+
+// Limit is a rate limit for each value of a header field. What is above it is
+// answered with 429.
+type Limit struct {
+	Field string // its name
+	Rate  int    // requests per second of each value
+	// Scope and Redis (host:port) are how Sluice shares the limit; the others count
+	// by themselves whatever they say.
+	Scope string // local, leased or exact
+	Redis string // empty: none
+}
+
+// Burst is how many requests may come at once: those of a second.
+func (l *Limit) Burst() int { return l.Rate }
 
 // Files are a certificate and its key, PEM.
 type Files struct {
@@ -45,6 +60,7 @@ type Command struct {
 	Path    string
 	Args    []string
 	Metrics string // host:port of Prometheus metrics with those of the Go runtime; empty: none
+	Shares  bool   // shares its limit through the setup's Redis
 }
 
 // Gateway is one product.
@@ -159,6 +175,7 @@ func render(s *Setup, name string) (string, error) {
 		"quote":  func(s string) string { return strings.ReplaceAll(s, "'", `\'`) },
 		"host":   func(addr string) string { return addr[:strings.LastIndexByte(addr, ':')] },
 		"port":   func(addr string) string { return addr[strings.LastIndexByte(addr, ':')+1:] },
+		"lower":  func(s string) string { return strings.ReplaceAll(strings.ToLower(s), "-", "_") },
 		"groups": func() []group { return groups(s.Routes) },
 	}).Parse(string(text))
 	if err != nil {

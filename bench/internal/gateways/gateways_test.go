@@ -19,10 +19,11 @@ func setups(t *testing.T) map[string]*Setup {
 			Origin: "127.0.0.1:18082", Routes: []string{"/users/"},
 		}
 	}
-	out := map[string]*Setup{"forward": base(), "answer": base(), "upload": base(), "large": base(), "many": base()}
+	out := map[string]*Setup{"forward": base(), "answer": base(), "upload": base(), "large": base(), "many": base(), "limit": base()}
 	out["answer"].Answer = `{"ok":true,"text":"a b"}`
 	out["upload"].MaxBody = 2 << 20
 	out["large"].Large = true
+	out["limit"].Limit = &Limit{Field: "X-Api-Key", Rate: 1_000_000, Scope: "leased", Redis: "127.0.0.1:6379"}
 	out["many"].Routes = []string{"/a/x/", "/a/y/", "/b/x/"}
 	return out
 }
@@ -85,6 +86,48 @@ routes:
 `
 	if got := read(t, filepath.Join(s.Dir, "sluice.yaml")); got != want {
 		t.Errorf("got:\n%s\nwant:\n%s", got, want)
+	}
+}
+
+func TestLimitIsPerValueOfTheField(t *testing.T) {
+	s := setups(t)["limit"]
+	for name, wants := range map[string][]string{
+		"sluice.yaml": {
+			`state: {redis: {addresses: ["127.0.0.1:6379"]}}`,
+			`  per-key: {rate: 1000000/s, burst: 1000000, per: ["header:X-Api-Key"], scope: leased}`,
+			`  - {path: "/users/{id}", rate_limit: [per-key], upstream: origin}`,
+		},
+		"nginx.conf": {
+			"limit_req_zone $http_x_api_key zone=keys:10m rate=1000000r/s;", "limit_req zone=keys burst=1000000 nodelay;", "limit_req_status 429;",
+		},
+		"haproxy.cfg": {
+			"stick-table type string len 64 size 100k expire 10s store http_req_rate(1s)",
+			"http-request track-sc0 req.hdr(X-Api-Key)", "http-request deny deny_status 429 if { sc_http_req_rate(0) gt 1000000 }",
+		},
+	} {
+		path, err := render(s, name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		text := read(t, path)
+		for _, want := range wants {
+			if !strings.Contains(text, want) {
+				t.Errorf("%s: no %s in\n%s", name, want, text)
+			}
+		}
+	}
+	s.Limit.Scope, s.Limit.Redis = "local", ""
+	path, err := render(s, "sluice.yaml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if text := read(t, path); strings.Contains(text, "redis") || !strings.Contains(text, "scope: local") {
+		t.Errorf("a local limit without Redis:\n%s", text)
+	}
+	for _, g := range []Gateway{&varnish{}, &caddy{}} {
+		if g.Lacks(s) == "" {
+			t.Errorf("%s has no rate limit of its own", g.Name())
+		}
 	}
 }
 

@@ -25,7 +25,9 @@ func (g *sluice) Lacks(*Setup) string { return "" }
 
 func (g *sluice) Write(s *Setup) (Command, error) {
 	conf, err := render(s, "sluice.yaml")
-	return Command{Path: g.path, Args: []string{"run", "-c", filepath.Base(conf)}, Metrics: s.Admin}, err
+	return Command{
+		Path: g.path, Args: []string{"run", "-c", filepath.Base(conf)}, Metrics: s.Admin, Shares: s.Limit != nil && s.Limit.Redis != "",
+	}, err
 }
 
 func (g *sluice) Notes() []string {

@@ -27,6 +27,9 @@ func (g *varnish) Lacks(s *Setup) string {
 	if s.TLS != nil {
 		return "does not terminate TLS"
 	}
+	if s.Limit != nil {
+		return "has no rate limit without a module that is not part of it"
+	}
 	return ""
 }
 

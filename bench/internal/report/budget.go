@@ -28,20 +28,35 @@ func Budgets() []Budget {
 	return []Budget{
 		{"CPU per request over nginx's", name, conns, 1.35, 1.2, 2, "", ratio("nginx")},
 		{"CPU per request over Caddy's", name, conns, 0.25, 0.2, 2, "", ratio("caddy")},
-		{"heap allocations per request", name, conns, 2, 0, 2, "", func(s *Scenario, base string) stats.Summary {
-			g := s.gateway(base)
-			if g == nil || g.over(allocs).Min < 0 {
-				return stats.Summary{}
-			}
-			return g.over(allocs)
-		}},
+		{"heap allocations per request", name, conns, 2, 0, 2, "", heap},
 		{"added latency at half of saturation, p50", name, conns, 0.15, 0.1, 3, " ms", added(func(l Latency) float64 { return l.P50 })},
 		{"added latency at half of saturation, p99", name, conns, 1, 0.5, 2, " ms", added(func(l Latency) float64 { return l.P99 })},
 		{"added latency at half of saturation, p99.9", name, conns, 5, 2, 2, " ms", added(func(l Latency) float64 { return l.P999 })},
+		{"CPU that the limit adds", "limit-local", conns, 1, 0.5, 2, " µs", limit},
+		{"CPU per request over nginx's", "limit-local", conns, 1.4, 1.2, 2, "", ratio("nginx")},
+		{"heap allocations per request", "limit-local", conns, 2, 0, 2, "", heap},
+		{"CPU that the limit adds", "limit-leased", conns, 1, 0.5, 2, " µs", limit},
 	}
 }
 
 func allocs(c Closed) float64 { return c.Allocs }
+
+func heap(s *Scenario, base string) stats.Summary {
+	g := s.gateway(base)
+	if g == nil || g.over(allocs).Min < 0 {
+		return stats.Summary{}
+	}
+	return g.over(allocs)
+}
+
+// limit is what the scenario's rate limit adds to the base's CPU per request.
+func limit(s *Scenario, base string) stats.Summary {
+	g := s.gateway(base)
+	if g == nil {
+		return stats.Summary{}
+	}
+	return stats.Differences(g.Limit)
+}
 
 func ratio(rival string) func(*Scenario, string) stats.Summary {
 	return func(s *Scenario, base string) stats.Summary {

@@ -179,7 +179,35 @@ func (r *Run) scenario(p *page, s *Scenario) {
 			heap)
 	}
 	p.line("")
+	s.limits(p)
 	s.latency(p)
+}
+
+// limits tells what the rate limit of a scenario that has one adds.
+func (s *Scenario) limits(p *page) {
+	first := true
+	for i := range s.Gateways {
+		g := &s.Gateways[i]
+		if g.absent() != "" || len(g.Limit) == 0 {
+			continue
+		}
+		if first {
+			p.head("gateway", "CPU µs with the limit", "without", "the limit adds", "CPU of Redis, µs per request")
+			first = false
+		}
+		with, without := make([]float64, len(g.Limit)), make([]float64, len(g.Limit))
+		for i, pair := range g.Limit {
+			with[i], without[i] = pair.A, pair.B
+		}
+		shared := "–"
+		if store := g.over(func(c Closed) float64 { return c.Store }); store.Max > 0 {
+			shared = span(store, 1)
+		}
+		p.row(g.Name, span(stats.Of(with), 1), span(stats.Of(without), 1), span(stats.Differences(g.Limit), 2), shared)
+	}
+	if !first {
+		p.line("")
+	}
 }
 
 func (g *Gateway) absent() string {

@@ -62,20 +62,24 @@ type Gateway struct {
 	Failed string   `json:"failed,omitempty"` // what went wrong; its figures are void
 	Closed []Closed `json:"closed,omitempty"` // rounds as fast as it goes
 	Open   []Open   `json:"open,omitempty"`   // rounds at a fixed rate
+	// Limit is its CPU per request with the scenario's rate limit and without, in
+	// µs, measured one right after the other.
+	Limit []stats.Pair `json:"limit,omitempty"`
 }
 
 // Closed is one window of as many requests as the gateway takes.
 type Closed struct {
 	Requests uint64  `json:"requests"`
-	Rate     float64 `json:"rate"`      // requests per second
-	User     float64 `json:"user"`      // CPU of the gateway, µs per request
-	System   float64 `json:"system"`    //
-	LoadCPU  float64 `json:"load_cpu"`  // CPU of the generator, µs per request
-	Origin   float64 `json:"origin"`    // CPU of the origin, µs per request
-	Resident int64   `json:"resident"`  // bytes, at the end of the window
-	Latency  Latency `json:"latency"`   // under saturation
-	Allocs   float64 `json:"allocs"`    // heap allocations per request; negative: not known
-	Conns    uint64  `json:"conns_new"` // connections that had to be opened again
+	Rate     float64 `json:"rate"`            // requests per second
+	User     float64 `json:"user"`            // CPU of the gateway, µs per request
+	System   float64 `json:"system"`          //
+	LoadCPU  float64 `json:"load_cpu"`        // CPU of the generator, µs per request
+	Origin   float64 `json:"origin"`          // CPU of the origin, µs per request
+	Store    float64 `json:"store,omitempty"` // CPU of the Redis beside it, µs per request
+	Resident int64   `json:"resident"`        // bytes, at the end of the window
+	Latency  Latency `json:"latency"`         // under saturation
+	Allocs   float64 `json:"allocs"`          // heap allocations per request; negative: not known
+	Conns    uint64  `json:"conns_new"`       // connections that had to be opened again
 }
 
 // CPU is user and system time together, µs per request.

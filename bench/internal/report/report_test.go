@@ -47,6 +47,18 @@ func sample() *Run {
 				},
 				CPU: map[string][]stats.Pair{"nginx": {{A: 30, B: 24}, {A: 31, B: 25}, {A: 29, B: 23}}, "caddy": {{A: 30, B: 100}}},
 			},
+			{
+				Name: "limit-leased", Conns: 64, About: "As forward, with a limit.",
+				Gateways: []Gateway{
+					{
+						Name: "sluice", Limit: []stats.Pair{{A: 31, B: 30.5}, {A: 32, B: 30}, {A: 30.5, B: 30}},
+						Closed: []Closed{{Requests: 1000, Rate: 29000, User: 11, System: 20, Store: 2, Resident: 20 << 20}},
+					},
+					{Name: "nginx", Closed: []Closed{closed(5, 20, 40000, -1)}, Limit: []stats.Pair{{A: 25, B: 24.8}}},
+					{Name: "varnish", Lacks: "has no rate limit"},
+				},
+				CPU: map[string][]stats.Pair{"nginx": {{A: 31, B: 25}}},
+			},
 			{Name: "h2-forward", Conns: 16, Streams: 4, About: "HTTP/2.", Gateways: []Gateway{{Name: "sluice", Closed: []Closed{closed(40, 60, 9000, 3)}}}},
 		},
 	}
@@ -132,6 +144,7 @@ func TestBudgetsAreJudgedOfWhatWasMeasured(t *testing.T) {
 		"added latency at half of saturation, p50: met, aim missed by 15 %",
 		"added latency at half of saturation, p99: **missed** by 10 %",
 		"added latency at half of saturation, p99.9: met, aim missed by 75 %",
+		"CPU that the limit adds: met, aim too",
 	}
 	if !reflect.DeepEqual(got, want) {
 		t.Errorf("got\n%s\nwant\n%s", strings.Join(got, "\n"), strings.Join(want, "\n"))

@@ -37,6 +37,15 @@ type Pair struct {
 	B float64 `json:"b"`
 }
 
+// Differences sums up A less B, pair by pair.
+func Differences(pairs []Pair) Summary {
+	var d []float64
+	for _, p := range pairs {
+		d = append(d, p.A-p.B)
+	}
+	return Of(d)
+}
+
 // Ratios sums up A over B, pair by pair, so that what disturbs both members of a
 // pair cancels out. Pairs without a positive B are left out.
 func Ratios(pairs []Pair) Summary {

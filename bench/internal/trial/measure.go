@@ -33,6 +33,9 @@ type subject struct {
 	rate    float64     // half of their median
 	origin  *process    // what serves it
 	alone   load.Target // the same load, without the gateway
+	shares  bool        // its limit, through a Redis
+	store   *process    // that Redis; nil: none
+	bare    *subject    // the same gateway without the limit; nil: not measured
 	result  report.Gateway
 }
 
@@ -48,7 +51,14 @@ func requests(sc *Scenario) []*load.Request {
 		return []*load.Request{load.NewRequest("POST", scheme, host, sinkRoute+"1", fields, make([]byte, uploadSize))}
 	}
 	var all []*load.Request
-	for _, p := range sc.paths() {
+	paths := sc.paths()
+	if sc.Limit != "" {
+		for i := range limitKeys {
+			all = append(all, load.NewRequest("GET", scheme, host, paths[i%len(paths)], append(fields, keyField+": "+key(i)), nil))
+		}
+		return all
+	}
+	for _, p := range paths {
 		all = append(all, load.NewRequest("GET", scheme, host, p, fields, nil))
 	}
 	return all
@@ -107,6 +117,9 @@ func probe(sc *Scenario, addr string) error {
 		return err
 	}
 	req.Host = host
+	if sc.Limit != "" {
+		req.Header.Set(keyField, key(0))
+	}
 	resp, err := client.Do(req)
 	if err != nil {
 		return err
@@ -175,6 +188,7 @@ type reading struct {
 	count    load.Counters
 	gateway  proc.Usage
 	origin   proc.Usage
+	store    proc.Usage
 	load     time.Duration
 	mallocs  float64
 	atMalloc uint64 // requests when mallocs was read
@@ -202,6 +216,11 @@ func (s *subject) read(run *load.Run, tree, origin []int, first bool) (reading, 
 	}
 	if r.origin, err = proc.CPU(origin); err != nil {
 		return r, err
+	}
+	if s.store != nil {
+		if r.store, err = proc.CPU([]int{s.store.cmd.Process.Pid}); err != nil {
+			return r, err
+		}
 	}
 	r.load = proc.Self()
 	if r.gateway, err = proc.CPU(tree); err != nil {
@@ -275,7 +294,7 @@ func (s *subject) account(before, after reading) report.Closed {
 	c := report.Closed{
 		Requests: n, Rate: float64(n) / after.at.Sub(before.at).Seconds(),
 		User: per(user), System: per(system), LoadCPU: per(after.load - before.load),
-		Origin: per(after.origin.Since(before.origin).Total), Allocs: -1,
+		Origin: per(after.origin.Since(before.origin).Total), Store: per(after.store.Since(before.store).Total), Allocs: -1,
 	}
 	if s.metrics != "" && after.atMalloc > before.atMalloc {
 		c.Allocs = max(0, after.mallocs-before.mallocs-s.scrape) / float64(after.atMalloc-before.atMalloc)

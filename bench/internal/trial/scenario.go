@@ -20,6 +20,10 @@ type Scenario struct {
 	Upload  bool // POST bodies of uploadSize to the sink
 	Large   bool // 16 KiB responses
 	Many    bool // 10,000 routes
+	// Limit is where a rate limit for each of limitKeys API keys is counted:
+	// "local", "leased" or "exact"; empty: there is none. It never refuses at this
+	// load. Every gateway also runs once without it, to tell what it adds.
+	Limit string
 	// Budgeted scenarios have their latency measured in every round, the others in
 	// the first three.
 	Budgeted bool
@@ -56,8 +60,22 @@ func Scenarios() []Scenario {
 			Name: "h2-forward", Conns: []int{16}, Streams: 4, TLS: true,
 			About: "As forward, with HTTP/2 over TLS to the client: 64 requests under way. The origin speaks plain HTTP/1.1, alone too.",
 		},
+		{
+			Name: "limit-local", Conns: []int{64}, Limit: "local",
+			About: "As forward, with a limit of 1,000,000/s for each of 1,000 values of X-Api-Key in turn: a token bucket in Sluice's memory, nginx's limit_req, HAProxy's stick table.",
+		},
+		{
+			Name: "limit-leased", Conns: []int{64}, Limit: "leased",
+			About: "As limit-local, but Sluice shares the limit with others through a Redis beside it, by leases. " + aloneWithLimit,
+		},
+		{
+			Name: "limit-exact", Conns: []int{64}, Limit: "exact",
+			About: "As limit-local, but Sluice asks a Redis beside it about every request. " + aloneWithLimit,
+		},
 	}
 }
+
+const aloneWithLimit = "nginx and HAProxy share with nobody: they count as in limit-local. What Redis itself uses is shown apart."
 
 const (
 	host       = "bench.example"
@@ -67,6 +85,9 @@ const (
 
 	services  = 100
 	resources = 100
+
+	limitKeys = 1000
+	keyField  = "X-Api-Key"
 )
 
 // routes are the path prefixes that a gateway serves.
@@ -104,6 +125,9 @@ func (s *Scenario) paths() []string {
 	random.Shuffle(n, func(i, j int) { all[i], all[j] = all[j], all[i] })
 	return all
 }
+
+// key is the i-th API key.
+func key(i int) string { return fmt.Sprintf("bench-key-%04d-of-one-client", i%limitKeys) }
 
 // answer is a JSON document of exactly n bytes. It can stand between single
 // quotes in any of the products' configurations.

@@ -31,6 +31,7 @@ type Bench struct {
 	Gateways  []gateways.Gateway // prepared; the first is the base
 	Scenarios []Scenario
 	Nginx     string // path, for the origin
+	Redis     string // path, for limits that are shared; needed by some scenarios only
 	Rounds    int
 	Warm      time.Duration
 	Window    time.Duration
@@ -57,6 +58,9 @@ func (b *Bench) Lasts() time.Duration {
 		}
 		n := len(b.Gateways)
 		closed := b.Rounds * max(1, 2*(n-1))
+		if sc.Limit != "" {
+			closed += n * (1 + 2*b.Rounds)
+		}
 		one := time.Duration(n)*(max(b.Warm, time.Second)+b.Window) + time.Duration(closed+2*latency*n)*window
 		sum += time.Duration(len(sc.Conns)) * one
 	}
@@ -117,30 +121,35 @@ func (b *Bench) scenario(ctx context.Context, sc *Scenario, conns int) (report.S
 	var subjects []*subject
 	defer func() {
 		for _, s := range subjects {
-			if s.process != nil {
-				s.stop()
-			}
+			s.end()
 		}
 	}()
+	store, addr, err := b.store(ctx, sc)
+	if err != nil {
+		return out, err
+	}
+	if store != nil {
+		defer store.stop()
+	}
 	for _, g := range b.Gateways {
-		s, err := b.start(ctx, sc, g, conns, list)
+		s, err := b.start(ctx, sc, g, conns, list, limited(sc, addr))
 		if ctx.Err() != nil {
 			return out, ctx.Err()
 		}
 		subjects = append(subjects, s)
 		b.note(s, err)
-	}
-	for _, s := range subjects {
-		if s.absent() {
+		if sc.Limit == "" || s.absent() {
 			continue
 		}
-		c, err := b.closed(ctx, s, max(b.Warm, time.Second))
-		if ctx.Err() != nil {
-			return out, ctx.Err()
+		if err := b.bare(ctx, sc, g, s, list); err != nil {
+			return out, err
 		}
-		b.note(s, err)
-		s.saw(c)
-		b.Say("  %-8s warm-up: %.0f requests/s, %.1f µs", s.result.Name, c.Rate, c.CPU())
+		if s.shares {
+			s.store = store
+		}
+	}
+	if err := b.warm(ctx, subjects); err != nil {
+		return out, err
 	}
 	for round := range b.Rounds {
 		if err := b.round(ctx, sc, &out, subjects, round); err != nil {
@@ -151,6 +160,25 @@ func (b *Bench) scenario(ctx context.Context, sc *Scenario, conns int) (report.S
 		out.Gateways = append(out.Gateways, s.result)
 	}
 	return out, nil
+}
+
+// warm runs a first window of each subject.
+func (b *Bench) warm(ctx context.Context, subjects []*subject) error {
+	for _, s := range subjects {
+		for _, m := range []*subject{s, s.bare} {
+			if m == nil || s.absent() {
+				continue
+			}
+			c, err := b.closed(ctx, m, max(b.Warm, time.Second))
+			if ctx.Err() != nil {
+				return ctx.Err()
+			}
+			b.note(s, err)
+			m.saw(c)
+			b.Say("  %-8s warm-up: %.0f requests/s, %.1f µs", m.result.Name, c.Rate, c.CPU())
+		}
+	}
+	return nil
 }
 
 // note writes down what went wrong for a subject.
@@ -226,6 +254,9 @@ func (b *Bench) round(ctx context.Context, sc *Scenario, out *report.Scenario, s
 			out.CPU[s.result.Name] = append(out.CPU[s.result.Name], stats.Pair{A: got[base], B: got[s]})
 		}
 	}
+	if err := b.adds(ctx, subjects, round); err != nil {
+		return err
+	}
 	if !sc.Budgeted && round >= latencyRounds {
 		return nil
 	}
@@ -252,13 +283,13 @@ const startPatience = 3 * time.Minute
 
 // start configures and starts a gateway and sees to it that it answers rightly.
 // The subject is there also when there is an error.
-func (b *Bench) start(ctx context.Context, sc *Scenario, g gateways.Gateway, conns int, list []*load.Request) (*subject, error) {
+func (b *Bench) start(ctx context.Context, sc *Scenario, g gateways.Gateway, conns int, list []*load.Request, limit *gateways.Limit) (*subject, error) {
 	s := &subject{conns: conns, result: report.Gateway{Name: g.Name()}}
 	var addr string
 	s.origin, addr = b.from.of(sc)
 	s.alone = plain(sc, addr, list)
 	setup := gateways.Setup{
-		Cores: b.Cores, Origin: addr, Routes: sc.routes(), Large: sc.Large, HTTP2: sc.Streams > 0,
+		Cores: b.Cores, Origin: addr, Routes: sc.routes(), Large: sc.Large, HTTP2: sc.Streams > 0, Limit: limit,
 	}
 	if len(b.Pin) > 0 {
 		setup.Cores = len(b.Pin)
@@ -314,6 +345,7 @@ func (b *Bench) launch(ctx context.Context, sc *Scenario, g gateways.Gateway, se
 		}
 		return err
 	}
+	s.shares = command.Shares
 	if s.metrics = command.Metrics; s.metrics != "" {
 		if err := s.calibrateScrape(); err != nil {
 			p.stop()

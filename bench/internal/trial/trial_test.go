@@ -177,6 +177,73 @@ func TestRunMeasuresEveryGatewayAndStopsThemAll(t *testing.T) {
 	}
 }
 
+func TestLimitIsComparedWithNone(t *testing.T) {
+	b := bench(t, "limit-exact")
+	var err error
+	if b.Redis, err = exec.LookPath("redis-server"); err != nil {
+		t.Fatal("redis-server is needed: apt-get install redis-server")
+	}
+	var setups []gateways.Setup
+	command := func(s *gateways.Setup) gateways.Command {
+		setups = append(setups, *s)
+		return proxy(s)
+	}
+	sharing := func(s *gateways.Setup) gateways.Command {
+		c := command(s)
+		c.Shares = true
+		return c
+	}
+	b.Gateways = []gateways.Gateway{
+		&stub{name: "base", command: sharing}, &stub{name: "rival", command: command}, &stub{name: "unable", lacks: "cannot"},
+	}
+	got, err := b.Run(context.Background())
+	if err != nil {
+		t.Fatal(err)
+	}
+	nothingRuns(t)
+	if len(got) != 1 || len(got[0].Gateways) != 3 {
+		t.Fatalf("%+v", got)
+	}
+	for i, g := range got[0].Gateways[:2] {
+		if g.Failed != "" || len(g.Closed) != 2 || len(g.Limit) != 2 || g.Limit[0].A <= 0 || g.Limit[0].B <= 0 {
+			t.Errorf("%s: %+v, want two rounds, and two pairs with and without", g.Name, g)
+			continue
+		}
+		// Redis has nothing to do here, but takes a little to do it.
+		if c := g.Closed[0]; (c.Store > 0) != (i == 0) || c.Store > c.CPU() {
+			t.Errorf("%s: %v µs of Redis", g.Name, c.Store)
+		}
+	}
+	if got[0].Gateways[2].Limit != nil {
+		t.Errorf("%+v took part", got[0].Gateways[2])
+	}
+	if len(setups) != 4 {
+		t.Fatalf("%d gateways were started, want two and their twins", len(setups))
+	}
+	for i, s := range setups {
+		if (s.Limit == nil) != (i%2 == 1) {
+			t.Errorf("setup %d: limit %+v", i, s.Limit)
+		}
+		if s.Limit != nil && (s.Limit.Scope != "exact" || s.Limit.Redis == "" || s.Limit.Field != keyField) {
+			t.Errorf("setup %d: limit %+v", i, s.Limit)
+		}
+	}
+}
+
+func TestEveryKeyIsAskedFor(t *testing.T) {
+	for _, s := range Scenarios() {
+		if s.Limit == "" {
+			continue
+		}
+		if n := len(requests(&s)); n != limitKeys {
+			t.Errorf("%s: %d requests, want one for each of %d keys", s.Name, n, limitKeys)
+		}
+	}
+	if key(0) == key(1) || key(7) != key(limitKeys+7) {
+		t.Error("keys do not repeat after as many as there are")
+	}
+}
+
 func TestInterruptStopsEverything(t *testing.T) {
 	b := bench(t, "forward")
 	ctx, cancel := context.WithCancel(context.Background())
@@ -338,6 +405,12 @@ func TestDurationIsFromRoundsAndWindows(t *testing.T) {
 	want := 2*(3*2+28*2+42*2)*time.Second + (3*2+28*2+18*2)*time.Second
 	if got := b.Lasts(); got != want {
 		t.Errorf("%v, want %v", got, want)
+	}
+	// And with a limit each has a twin, warmed up and measured beside it.
+	b.Scenarios[1].Limit = "local"
+	want += 3 * (1 + 7*2) * 2 * time.Second
+	if got := b.Lasts(); got != want {
+		t.Errorf("%v with a limit, want %v", got, want)
 	}
 }
 

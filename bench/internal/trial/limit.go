@@ -1,0 +1,144 @@
+//go:build linux
+
+package trial
+
+import (
+	"context"
+	"fmt"
+	"net"
+	"time"
+
+	"github.com/sluice-gateway/sluice/bench/internal/gateways"
+	"github.com/sluice-gateway/sluice/bench/internal/load"
+	"github.com/sluice-gateway/sluice/bench/internal/stats"
+)
+
+// limitRate is how many requests per second each key may make: far more than
+// come, so that nothing is refused.
+const limitRate = 1_000_000
+
+// Shared reports whether a scenario has a limit that several gateways could share,
+// which takes a Redis.
+func (s Scenario) Shared() bool { return s.Limit == "leased" || s.Limit == "exact" }
+
+// limited is what a scenario's gateways are to limit; store is host:port of
+// the Redis.
+func limited(sc *Scenario, store string) *gateways.Limit {
+	if sc.Limit == "" {
+		return nil
+	}
+	return &gateways.Limit{Field: keyField, Rate: limitRate, Scope: sc.Limit, Redis: store}
+}
+
+// store starts a Redis, which keeps nothing on disk, for a scenario whose limit
+// is shared; nil: it needs none. It runs where load and origin do.
+func (b *Bench) store(ctx context.Context, sc *Scenario) (*process, string, error) {
+	if !sc.Shared() {
+		return nil, "", nil
+	}
+	for try := 0; ; try++ {
+		ports, err := freePorts(1)
+		if err != nil {
+			return nil, "", err
+		}
+		dir, err := b.folder("redis")
+		if err != nil {
+			return nil, "", err
+		}
+		_, port, err := net.SplitHostPort(ports[0])
+		if err != nil {
+			return nil, "", err
+		}
+		p, err := b.spawn.run("redis", dir, gateways.Command{Path: b.Redis, Args: []string{
+			"--bind", "127.0.0.1", "--port", port, "--save", "", "--appendonly", "no", "--dir", dir, "--maxclients", "1000",
+		}}, b.loadCPUs)
+		if err != nil {
+			return nil, "", err
+		}
+		err = p.await(ctx, 10*time.Second, func() error {
+			c, err := net.Dial("tcp", ports[0])
+			if err != nil {
+				return err
+			}
+			defer c.Close()
+			return ping(c)
+		})
+		if err == nil {
+			return p, ports[0], nil
+		}
+		p.stop()
+		if !p.out.taken() || try == 2 {
+			return nil, "", err
+		}
+	}
+}
+
+// ping asks a Redis whether it is there.
+func ping(c net.Conn) error {
+	if err := c.SetDeadline(time.Now().Add(time.Second)); err != nil {
+		return err
+	}
+	if _, err := c.Write([]byte("PING\r\n")); err != nil {
+		return err
+	}
+	answer := make([]byte, 16)
+	n, err := c.Read(answer)
+	if err == nil && string(answer[:n]) != "+PONG\r\n" {
+		err = fmt.Errorf("redis answers %q", answer[:n])
+	}
+	return err
+}
+
+// bare starts the same gateway without its limit, to tell what that adds.
+func (b *Bench) bare(ctx context.Context, sc *Scenario, g gateways.Gateway, s *subject, list []*load.Request) error {
+	twin, err := b.start(ctx, sc, g, s.conns, list, nil)
+	if ctx.Err() != nil {
+		return ctx.Err()
+	}
+	if b.note(s, err); err == nil {
+		s.bare = twin
+		twin.result.Name += ", no limit"
+	}
+	return nil
+}
+
+// adds measures every gateway with its limit and without, one right after the
+// other, in odd rounds first without.
+func (b *Bench) adds(ctx context.Context, subjects []*subject, round int) error {
+	for _, s := range subjects {
+		if s.bare == nil || s.absent() {
+			continue
+		}
+		pair := []*subject{s, s.bare}
+		if round%2 == 1 {
+			pair[0], pair[1] = pair[1], pair[0]
+		}
+		got := map[*subject]float64{}
+		for _, m := range pair {
+			c, err := b.closed(ctx, m, b.Warm)
+			if ctx.Err() != nil {
+				return ctx.Err()
+			}
+			if b.note(s, err); err != nil {
+				break
+			}
+			got[m] = c.CPU()
+		}
+		if len(got) == 2 {
+			p := stats.Pair{A: got[s], B: got[s.bare]}
+			s.result.Limit = append(s.result.Limit, p)
+			b.Say("  round %d  %-8s the limit adds %.1f µs (%.1f without)", round+1, s.result.Name, p.A-p.B, p.B)
+		}
+	}
+	return nil
+}
+
+// end stops a gateway and its twin.
+func (s *subject) end() {
+	if s.process != nil {
+		s.stop()
+	}
+	if s.bare != nil {
+		s.bare.end()
+	}
+}

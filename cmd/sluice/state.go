@@ -1,0 +1,100 @@
+package main
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"log/slog"
+
+	"github.com/sluice-gateway/sluice/internal/config"
+	"github.com/sluice-gateway/sluice/internal/limit"
+	"github.com/sluice-gateway/sluice/internal/store"
+	"github.com/sluice-gateway/sluice/internal/store/redis"
+	"github.com/sluice-gateway/sluice/internal/telemetry"
+)
+
+// state is what a node counts and remembers, beyond configurations: the limiter,
+// and behind it the store that is shared with other gateways or the file that
+// keeps quotas over a restart. What a configuration says of state holds from the
+// start on; only the file is opened later, by the first configuration that needs
+// it. It is used under the node's lock.
+type state struct {
+	limits *limit.Engine
+	shared *redis.Client // nil: without state.redis
+	file   *store.File   // nil: nothing has needed it yet
+	dir    string        // where the file is; empty: quotas are not kept
+}
+
+// openState opens what a first configuration needs. On an error nothing is open.
+func openState(f *config.File, log *slog.Logger, t *telemetry.Telemetry) (*state, error) {
+	s := &state{dir: f.State.Dir}
+	o := limit.Options{Log: log, Telemetry: t}
+	var err error
+	switch {
+	case f.State.Redis != nil:
+		if s.shared, err = redis.Dial(redis.Options{Config: f.State.Redis, Gateway: gatewayID(), Log: log}); err != nil {
+			return nil, fmt.Errorf("state.redis: %w", err)
+		}
+		o.Shared = s.shared
+	case s.wants(f):
+		if s.file, err = store.OpenFile(s.dir); err != nil {
+			return nil, fmt.Errorf("state.dir: %w", err)
+		}
+		o.File = s.file
+	}
+	s.limits = limit.New(o)
+	return s, nil
+}
+
+// gatewayID names this process among those that share a store.
+func gatewayID() string {
+	var b [8]byte
+	_, _ = rand.Read(b[:]) // it never fails
+	return hex.EncodeToString(b[:])
+}
+
+// wants reports whether f needs the file and it is not open yet: something counts
+// over a restart, and no shared store does it.
+func (s *state) wants(f *config.File) bool {
+	if s.shared != nil || s.file != nil || s.dir == "" {
+		return false
+	}
+	for _, p := range f.Plans {
+		if p.Quota != nil {
+			return true
+		}
+	}
+	return false
+}
+
+// prepare opens the file when f is the first configuration to need it. The file
+// stays open even if f does not come to run.
+func (s *state) prepare(f *config.File) error {
+	if !s.wants(f) {
+		return nil
+	}
+	file, err := store.OpenFile(s.dir)
+	if err != nil {
+		return err
+	}
+	if err := s.limits.Keep(file); err != nil {
+		return errors.Join(err, file.Close())
+	}
+	s.file = file
+	return nil
+}
+
+// close gives leases back and writes quotas, as long as ctx allows. Nothing may be
+// decided any more.
+func (s *state) close(ctx context.Context) error {
+	failed := []error{s.limits.Close(ctx)}
+	if s.shared != nil {
+		failed = append(failed, s.shared.Close(ctx))
+	}
+	if s.file != nil {
+		failed = append(failed, s.file.Close())
+	}
+	return errors.Join(failed...)
+}

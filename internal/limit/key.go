@@ -1,0 +1,402 @@
+package limit
+
+import (
+	"bytes"
+	"crypto/sha256"
+	"encoding/hex"
+	"fmt"
+	"hash"
+	"net/netip"
+	"strings"
+	"sync"
+
+	"github.com/sluice-gateway/sluice/internal/exchange"
+)
+
+// A key says whose requests are counted together. It has one part for each word
+// of `per`, in their order, joined by ":":
+//
+//	client          c:<authenticator>/<id>; for an anonymous one as ip
+//	ip              a:203.0.113.9, a:2001:db8:0:1::/64, a:- when there is no address
+//	route           r:<api>/<name>
+//	global          g
+//	header:NAME     =<value>, or - without such a field
+//	query:NAME      =<value>, or - without such a parameter
+//	attribute:NAME  =<value>, or - without such an attribute
+//
+// In what stands in <> every byte other than A-Z a-z 0-9 . _ ~ - is %XX, so that
+// no value can end its part, close the braces of a Redis key, or break a line of a
+// log. Only addresses have colons, and those end with /64; so two requests have
+// one key only if they have the same parts, or if both keys were too long.
+//
+// IPv6 addresses count by their /64, the least that one customer gets; an IPv4
+// address that is written as IPv6 is IPv4. A header's fields are joined by "," as
+// RFC 9110 §5.3 reads them, so that one more field makes another value rather than
+// being overlooked. Of several parameters with one name the first counts, percent
+// encoding is decoded and "+" is a space, as the router does it.
+//
+// A key longer than maxKey bytes is h: and the first 16 bytes of its SHA-256. So is
+// every key of a limit that counts by a field that carries credentials
+// (Authorization, Cookie, Proxy-Authorization, X-Api-Key): keys are shown by the
+// admin API and stand in the store, and a secret must not.
+
+// maxKey is the length of the longest key, bytes.
+const maxKey = 120
+
+// keyRoom is the capacity that dst needs beyond its length so that neither append
+// nor appendClient lets it grow: a whole key and one step, see spill.
+const keyRoom = maxKey + 3*keyStep
+
+// keyStep is how many bytes are escaped before it is looked whether the key has
+// become too long. An address with its /64 is shorter than three times that.
+const keyStep = 24
+
+// keyMaker makes the keys of one limit. It does not change.
+type keyMaker struct {
+	parts  []keyPart
+	secret bool // it counts by credentials: keys are hashed
+}
+
+type keyPart struct {
+	kind keyKind
+	name string // of the parameter or attribute
+	// field and id are the header's name.
+	field []byte
+	id    exchange.HeaderID
+}
+
+type keyKind uint8
+
+const (
+	keyGlobal keyKind = iota
+	keyClient
+	keyAddress
+	keyRoute
+	keyHeader
+	keyQuery
+	keyAttribute
+)
+
+var plainKinds = map[string]keyKind{"global": keyGlobal, "client": keyClient, "ip": keyAddress, "route": keyRoute}
+
+var credentials = map[exchange.HeaderID]bool{
+	exchange.Authorization: true, exchange.Cookie: true, exchange.ProxyAuthorization: true, exchange.XAPIKey: true,
+}
+
+var namedKinds = map[string]keyKind{"header": keyHeader, "query": keyQuery, "attribute": keyAttribute}
+
+// newKeyMaker compiles the words of `per`; none at all are [client]. The error
+// says what to write instead.
+func newKeyMaker(per []string) (*keyMaker, error) {
+	if len(per) == 0 {
+		per = []string{"client"}
+	}
+	k := &keyMaker{parts: make([]keyPart, 0, len(per))}
+	for _, word := range per {
+		p, err := newKeyPart(word)
+		if err != nil {
+			return nil, err
+		}
+		k.parts = append(k.parts, p)
+		k.secret = k.secret || p.kind == keyHeader && credentials[p.id]
+	}
+	return k, nil
+}
+
+func newKeyPart(word string) (keyPart, error) {
+	if kind, ok := plainKinds[word]; ok {
+		return keyPart{kind: kind}, nil
+	}
+	kind, name, _ := strings.Cut(word, ":")
+	if kind == "claim" {
+		return keyPart{}, fmt.Errorf("%q: claims are not supported yet, use client or attribute:NAME", word)
+	}
+	named, ok := namedKinds[kind]
+	switch {
+	case !ok:
+		return keyPart{}, fmt.Errorf("%q is nothing to count by, use client, ip, route, global, header:NAME, query:NAME or attribute:NAME", word)
+	case name == "":
+		return keyPart{}, fmt.Errorf("%q: name the %s, as in %s:NAME", word, kind, kind)
+	}
+	return keyPart{kind: named, name: name, field: []byte(name), id: exchange.Lookup([]byte(name))}, nil
+}
+
+// append appends the key of a request to dst, 1 to maxKey bytes, without
+// allocating as long as dst has keyRoom.
+func (k *keyMaker) append(dst []byte, x *exchange.Exchange) []byte {
+	w := keyWriter{b: dst, start: len(dst)}
+	if k.secret {
+		w.long = hashes.Get().(hash.Hash)
+	}
+	for i := range k.parts {
+		if i > 0 {
+			w.raw(":")
+		}
+		w.part(&k.parts[i], x)
+	}
+	return w.end()
+}
+
+// appendClient appends the part of a key that says who asks: what quotas are
+// counted by. It is as append of [client].
+func appendClient(dst []byte, x *exchange.Exchange) []byte {
+	w := keyWriter{b: dst, start: len(dst)}
+	w.client(x)
+	return w.end()
+}
+
+// appendLimitKey appends the key of a limit in the shared store, that of the
+// limit's name and parameters (print, a fingerprint of them) for one key. What
+// stands in braces chooses the slot of a Redis cluster.
+func appendLimitKey(dst, key []byte, name string, print uint32) []byte {
+	dst = append(append(dst, "l:{"...), key...)
+	return appendPrint(appendEscaped(append(dst, "}:"...), name), print)
+}
+
+// appendQuotaKey is appendLimitKey for a quota: client is from appendClient, name
+// is <plan>.<period>, id names the day, week or month.
+func appendQuotaKey(dst, client []byte, name, id string, print uint32) []byte {
+	dst = append(append(dst, "q:{"...), client...)
+	dst = append(appendEscaped(append(dst, "}:"...), name), ':')
+	return appendPrint(appendEscaped(dst, id), print)
+}
+
+func appendPrint(dst []byte, print uint32) []byte {
+	return hex.AppendEncode(append(dst, ':'), []byte{byte(print >> 24), byte(print >> 16), byte(print >> 8), byte(print)})
+}
+
+// bare are the bytes that stand for themselves in a key (unreserved, RFC 3986 §2.3).
+var bare = func() (t [256]bool) {
+	for _, c := range "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789._~-" {
+		t[c] = true
+	}
+	return t
+}()
+
+const upperHex = "0123456789ABCDEF"
+
+func appendEscaped[T string | []byte](dst []byte, s T) []byte {
+	plain := 0
+	for plain < len(s) && bare[s[plain]] {
+		plain++
+	}
+	dst = append(dst, s[:plain]...)
+	for i := plain; i < len(s); i++ {
+		if c := s[i]; bare[c] {
+			dst = append(dst, c)
+		} else {
+			dst = append(dst, '%', upperHex[c>>4], upperHex[c&15])
+		}
+	}
+	return dst
+}
+
+// keyWriter puts a key together at b[start:]. Once that is longer than maxKey it
+// is fed to a hash, so that b stays small whatever a client sends.
+type keyWriter struct {
+	b     []byte
+	start int
+	long  hash.Hash // nil as long as the key fits
+}
+
+// hashes are SHA-256 hashes for long keys. They are always reset.
+var hashes = sync.Pool{New: func() any { return sha256.New() }}
+
+func (w *keyWriter) part(p *keyPart, x *exchange.Exchange) {
+	switch p.kind {
+	case keyGlobal:
+		w.raw("g")
+	case keyClient:
+		w.client(x)
+	case keyAddress:
+		w.address(x.Client)
+	case keyRoute:
+		w.route(x.Route)
+	case keyHeader:
+		w.header(p, &x.Request.Header)
+	case keyQuery:
+		w.query(p.name, x.Request.Query)
+	case keyAttribute:
+		w.attribute(p.name, x.Caller)
+	}
+}
+
+func (w *keyWriter) client(x *exchange.Exchange) {
+	if x.Caller == nil {
+		w.address(x.Client)
+		return
+	}
+	w.raw("c:")
+	escape(w, x.Caller.Authenticator)
+	w.raw("/")
+	escape(w, x.Caller.ID)
+}
+
+func (w *keyWriter) address(a netip.Addr) {
+	w.raw("a:")
+	switch a = a.Unmap(); {
+	case !a.IsValid():
+		w.raw("-")
+	case a.Is4():
+		w.b = a.AppendTo(w.b)
+	default:
+		b := a.As16()
+		clear(b[8:])
+		w.b = netip.AddrFrom16(b).AppendTo(w.b)
+		w.raw("/64")
+	}
+	w.spill()
+}
+
+func (w *keyWriter) route(r *exchange.Route) {
+	if r == nil {
+		w.raw("-")
+		return
+	}
+	w.raw("r:")
+	escape(w, r.API)
+	w.raw("/")
+	escape(w, r.Name)
+}
+
+func (w *keyWriter) header(p *keyPart, h *exchange.Header) {
+	n := 0
+	for i := range h.Len() {
+		f := h.At(i)
+		if f.ID != p.id || p.id == exchange.Other && !exchange.EqualFold(f.Name, p.field) {
+			continue
+		}
+		if n++; n == 1 {
+			w.raw("=")
+		} else {
+			escape(w, ",")
+		}
+		escape(w, f.Value)
+	}
+	if n == 0 {
+		w.raw("-")
+	}
+}
+
+func (w *keyWriter) attribute(name string, c *exchange.Caller) {
+	if c != nil {
+		if v, ok := c.Attributes[name]; ok {
+			w.raw("=")
+			escape(w, v)
+			return
+		}
+	}
+	w.raw("-")
+}
+
+func (w *keyWriter) query(name string, query []byte) {
+	for len(query) > 0 {
+		part := query
+		if i := bytes.IndexByte(query, '&'); i >= 0 {
+			part, query = query[:i], query[i+1:]
+		} else {
+			query = nil
+		}
+		raw, value := part, []byte(nil)
+		if i := bytes.IndexByte(part, '='); i >= 0 {
+			raw, value = part[:i], part[i+1:]
+		}
+		if len(part) > 0 && decodesTo(raw, name) {
+			w.raw("=")
+			for i := 0; i < len(value); {
+				c, n := decoded(value[i:])
+				escape(w, []byte{c})
+				i += n
+			}
+			return
+		}
+	}
+	w.raw("-")
+}
+
+// raw appends what needs no escaping.
+func (w *keyWriter) raw(s string) {
+	w.b = append(w.b, s...)
+	w.spill()
+}
+
+// escape appends a value, escaped.
+func escape[T string | []byte](w *keyWriter, s T) {
+	for len(s) > keyStep {
+		w.b = appendEscaped(w.b, s[:keyStep])
+		s = s[keyStep:]
+		w.spill()
+	}
+	w.b = appendEscaped(w.b, s)
+	w.spill()
+}
+
+// spill hashes what there is when it is longer than a key may be.
+func (w *keyWriter) spill() {
+	if len(w.b)-w.start <= maxKey {
+		return
+	}
+	if w.long == nil {
+		w.long = hashes.Get().(hash.Hash)
+	}
+	_, _ = w.long.Write(w.b[w.start:]) // a hash never fails
+	w.b = w.b[:w.start]
+}
+
+func (w *keyWriter) end() []byte {
+	w.spill()
+	if w.long == nil {
+		return w.b
+	}
+	_, _ = w.long.Write(w.b[w.start:])
+	w.b = w.long.Sum(w.b[:w.start])
+	w.long.Reset()
+	hashes.Put(w.long)
+	var sum [16]byte
+	copy(sum[:], w.b[w.start:])
+	return hex.AppendEncode(append(w.b[:w.start], "h:"...), sum[:])
+}
+
+// decoded is the first byte of a query's text and how many bytes stand for it. A
+// "%" that encodes nothing is itself.
+func decoded(s []byte) (c byte, n int) {
+	switch {
+	case s[0] == '+':
+		return ' ', 1
+	case s[0] == '%' && len(s) > 2:
+		hi, lo := unhex(s[1]), unhex(s[2])
+		if hi < 16 && lo < 16 {
+			return hi<<4 | lo, 3
+		}
+	}
+	return s[0], 1
+}
+
+// unhex is the value of a hexadecimal digit, 16 or more for any other byte.
+func unhex(c byte) byte {
+	switch {
+	case '0' <= c && c <= '9':
+		return c - '0'
+	case 'A' <= c && c <= 'F':
+		return c - 'A' + 10
+	case 'a' <= c && c <= 'f':
+		return c - 'a' + 10
+	}
+	return 16
+}
+
+// decodesTo reports whether the name of a parameter, as received, is want.
+func decodesTo(raw []byte, want string) bool {
+	if string(raw) == want && bytes.IndexByte(raw, '%') < 0 && bytes.IndexByte(raw, '+') < 0 {
+		return true
+	}
+	at := 0
+	for i := 0; i < len(raw); at++ {
+		c, n := decoded(raw[i:])
+		if at == len(want) || want[at] != c {
+			return false
+		}
+		i += n
+	}
+	return at == len(want)
+}

@@ -1,0 +1,317 @@
+package redis
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/redis/rueidis"
+
+	"github.com/sluice-gateway/sluice/internal/store"
+)
+
+const (
+	// ringScale is the size of the library's queue of one connection, 2^ringScale.
+	// It must hold maxInFlight and a few heartbeats.
+	ringScale   = 10
+	maxInFlight = 512
+)
+
+// A call is commands that are sent together, by a goroutine of its own, while the
+// caller waits for the budget. What comes first, the end of the goroutine or that
+// of the wait, decides: a call that was given up belongs to its goroutine, which
+// ends with the reply or with the connection.
+type call struct {
+	op       Op
+	commands []command
+	replies  []reply
+	groups   [][]int // which charges or settlements each command is for
+	kinds    []kind  // what each command's are
+	tags     []string
+	buf      []byte // to pack arguments in
+	done     chan struct{}
+	timer    *time.Timer
+	state    atomic.Uint32
+	begun    time.Time
+}
+
+const (
+	waiting uint32 = iota
+	ended          // by the goroutine
+	givenUp        // by the caller
+)
+
+// command is a script with its keys and arguments; without a script it is DEL.
+type command struct {
+	script *script
+	full   *script // for what script leaves undecided, if it may: it answers ''
+	keys   []string
+	args   [3]string
+}
+
+type reply struct {
+	text string // a string reply
+	n    int64  // an integer reply
+	err  error  // wraps store.ErrUnavailable
+}
+
+// calls are the calls in flight, and those to use again.
+type calls struct {
+	n    atomic.Int64
+	pool sync.Pool
+	shut atomic.Bool
+	idle chan struct{} // of one: the last call of a shut client has ended
+}
+
+func (s *calls) get() *call {
+	if k, ok := s.pool.Get().(*call); ok {
+		return k
+	}
+	k := &call{done: make(chan struct{}, 1), timer: time.NewTimer(time.Hour)}
+	k.timer.Stop()
+	return k
+}
+
+// release gives back a call that ended with err. One that was given up is its
+// goroutine's.
+func (s *calls) release(k *call, err error) {
+	if err != errLate && err != errGone {
+		s.put(k)
+	}
+}
+
+func (s *calls) put(k *call) {
+	for i := range k.commands {
+		keys := k.commands[i].keys
+		clear(keys)
+		k.commands[i] = command{keys: keys[:0]}
+	}
+	clear(k.replies)
+	clear(k.tags)
+	k.commands, k.replies = k.commands[:0], k.replies[:0]
+	k.groups, k.kinds, k.tags, k.buf = k.groups[:0], k.kinds[:0], k.tags[:0], k.buf[:0]
+	k.state.Store(waiting)
+	s.pool.Put(k)
+}
+
+func (s *calls) leave() {
+	if s.n.Add(-1) == 0 && s.shut.Load() {
+		notify(s.idle)
+	}
+}
+
+// drain waits until no call is in flight; none may begin any more.
+func (s *calls) drain() {
+	s.shut.Store(true)
+	for s.n.Load() > 0 {
+		<-s.idle
+	}
+}
+
+func (k *call) add(s *script, keys []string, args ...string) {
+	if n := len(k.commands); n < cap(k.commands) { // with room for keys
+		k.commands = k.commands[:n+1]
+		k.commands[n] = command{script: s, keys: append(k.commands[n].keys[:0], keys...)}
+	} else {
+		k.commands = append(k.commands, command{script: s, keys: keys})
+	}
+	copy(k.commands[len(k.commands)-1].args[:], args)
+	k.replies = append(k.replies, reply{})
+}
+
+// allow says whether a call may be made now. It costs a few loads.
+func (c *Client) allow(op Op) error {
+	if !c.breaker.up.Load() {
+		c.stats.add(op, NotMade)
+		return errOpen
+	}
+	if c.calls.n.Load() >= maxInFlight {
+		c.stats.add(op, NotMade)
+		return errBusy
+	}
+	return nil
+}
+
+// ask makes a call and counts how it ends. Errors of single commands are in the
+// replies, and the first one is returned, too.
+func (c *Client) ask(ctx context.Context, k *call, wait time.Duration) error {
+	key := k.commands[0].keys[0]
+	err := c.do(ctx, k, wait)
+	if err == errGone || err == errClosed {
+		return err
+	}
+	var own *ownError
+	failed := err != nil && !errors.As(err, &own)
+	if failed {
+		if err != errLate {
+			key = k.commands[k.failed()].keys[0]
+		}
+		c.suspect.Store(&key)
+	}
+	c.breaker.ended(time.Now(), failed, err)
+	return err
+}
+
+// failed is the first command that has an error.
+func (k *call) failed() int {
+	return max(slices.IndexFunc(k.replies, func(r reply) bool { return r.err != nil }), 0)
+}
+
+// do makes a call and waits for it.
+func (c *Client) do(ctx context.Context, k *call, wait time.Duration) error {
+	op := k.op
+	c.calls.n.Add(1)
+	if c.calls.shut.Load() {
+		c.calls.leave()
+		return errClosed
+	}
+	k.begun = time.Now()
+	k.timer.Reset(wait)
+	go c.run(k)
+	select {
+	case <-k.done:
+	case <-k.timer.C:
+		if k.state.CompareAndSwap(waiting, givenUp) {
+			c.stats.add(op, Late)
+			return errLate
+		}
+		<-k.done
+	case <-ctx.Done():
+		if k.state.CompareAndSwap(waiting, givenUp) {
+			c.stats.add(op, Late)
+			return errGone
+		}
+		<-k.done
+	}
+	k.timer.Stop()
+	if err := k.replies[k.failed()].err; err != nil {
+		c.stats.add(op, Failed)
+		return err
+	}
+	c.stats.add(op, Answered)
+	c.stats.trip(time.Since(k.begun))
+	return nil
+}
+
+// run sends the call and ends it.
+func (c *Client) run(k *call) {
+	defer c.calls.leave()
+	if p := c.client.Load(); p == nil {
+		for i := range k.replies {
+			k.replies[i].err = errAway
+		}
+	} else if len(k.commands) == 1 {
+		k.replies[0] = once(*p, &k.commands[0])
+	} else {
+		together(*p, k)
+	}
+	if k.state.CompareAndSwap(waiting, ended) {
+		k.done <- struct{}{}
+		return
+	}
+	k.timer.Stop()
+	c.calls.put(k)
+}
+
+// once executes one command. A slot that is being moved (TRYAGAIN) is asked once
+// more a moment later: nothing was executed then. What else fails is not repeated:
+// nobody knows whether it was executed.
+func once(client rueidis.Client, m *command) reply {
+	r := read(client.Do(context.Background(), build(client, m, false)))
+	if r.redis("NOSCRIPT") {
+		r = read(client.Do(context.Background(), build(client, m, true)))
+	}
+	if r.redis("TRYAGAIN") {
+		time.Sleep(time.Millisecond)
+		r = read(client.Do(context.Background(), build(client, m, true)))
+	}
+	if r.undecided(m) {
+		m.script, m.full = m.full, nil
+		return once(client, m)
+	}
+	return r
+}
+
+func (r *reply) undecided(m *command) bool { return m.full != nil && r.err == nil && r.text == "" }
+
+// together executes the commands in one round trip to each node.
+func together(client rueidis.Client, k *call) {
+	all := make(rueidis.Commands, len(k.commands))
+	for i := range k.commands {
+		all[i] = build(client, &k.commands[i], false)
+	}
+	for i, r := range client.DoMulti(context.Background(), all...) {
+		k.replies[i] = read(r)
+	}
+	for i := range k.replies {
+		if r := &k.replies[i]; r.redis("NOSCRIPT") || r.redis("TRYAGAIN") || r.undecided(&k.commands[i]) {
+			*r = once(client, &k.commands[i])
+		}
+	}
+}
+
+// build is the command, with the script's text or only its name.
+func build(client rueidis.Client, m *command, text bool) rueidis.Completed {
+	b := client.B()
+	n := int64(len(m.keys))
+	switch {
+	case m.script == nil:
+		return b.Del().Key(m.keys...).Build()
+	case text:
+		return b.Eval().Script(m.script.text).Numkeys(n).Key(m.keys...).Arg(m.args[:]...).Build()
+	default:
+		return b.Evalsha().Sha1(m.script.sha).Numkeys(n).Key(m.keys...).Arg(m.args[:]...).Build()
+	}
+}
+
+// read is the reply of a command, a string or an integer.
+func read(r rueidis.RedisResult) reply {
+	m, err := r.ToMessage()
+	if err != nil {
+		return reply{err: unavailable(err)}
+	}
+	if m.IsInt64() {
+		n, err := m.AsInt64()
+		if err != nil {
+			return reply{err: unavailable(err)}
+		}
+		return reply{n: n}
+	}
+	text, err := m.ToString()
+	if err != nil {
+		return reply{err: unavailable(err)}
+	}
+	return reply{text: text}
+}
+
+func (r *reply) redis(kind string) bool {
+	var answer *answerError
+	return r.err != nil && errors.As(r.err, &answer) && strings.HasPrefix(answer.text, kind)
+}
+
+// answerError is an error that the server answered with, or a node of it.
+type answerError struct{ text string }
+
+func (e *answerError) Error() string { return "redis: " + e.text }
+
+// ownError is an answerError that says nothing about the server's health: the key
+// is of another type, or the script does not run.
+type ownError struct{ answerError }
+
+// unavailable wraps an error of the library's in store.ErrUnavailable.
+func unavailable(err error) error {
+	answer, ok := rueidis.IsRedisErr(err)
+	if !ok {
+		return fmt.Errorf("%w: redis: %v", store.ErrUnavailable, err) // no type of the library leaves this room
+	}
+	a := answerError{answer.Error()}
+	if strings.HasPrefix(a.text, "WRONGTYPE") || strings.Contains(a.text, "user_script") && strings.HasPrefix(a.text, "ERR ") {
+		return fmt.Errorf("%w: %w", store.ErrUnavailable, &ownError{a})
+	}
+	return fmt.Errorf("%w: %w", store.ErrUnavailable, &a)
+}
