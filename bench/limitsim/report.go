@@ -29,7 +29,8 @@ one second's burst. A fifth of the traffic goes to one gateway, the rest evenly 
 - *Calls* are calls to the store: settlements of leases, decisions, posts. Decided exactly, every request is one.
 - *Busy* clients ask for more than half of their limit.
 - *Above* is by how much the worst client's admissions exceeded its limit in the worst of all intervals, as a share of the
-  capacity (0 is exactly at the limit). It may be up to ` + "`max_overshoot`" + `.
+  capacity (0 is exactly at the limit). It may be up to ` + "`max_overshoot`" + `. Exact decisions show a few hundredths of a
+  percent, because their answers are unevenly late.
 - *Falsely refused* is what busy clients were refused although the exact limit admits it, as a share of what that admits.
 
 `
@@ -49,7 +50,7 @@ func (p *played) markdown() string {
 	away := p.faults[1]
 	fmt.Fprintf(&b, "The store is away from %.1f s to %.1f s of %.0f s. A gateway notices within %v, then asks nothing for %v at a time, and decides by\n"+
 		"its share of the limit (`on_fault: local`). Its share is a bucket of its own that begins full, so the outage may admit one more\n"+
-		"capacity, once; what it admitted is posted when the store is back. An uneven spread makes shares refuse what the whole limit\n"+
+		"capacity, once; what it admitted is posted when the store is back, and paid for then. An uneven spread makes shares refuse what the whole limit\n"+
 		"would admit. Killed gateways lose what they held: at most %v later it is forgotten, and it leaks like what was used.\n\n",
 		away.away.Seconds(), away.back.Seconds(), away.length.Seconds(), budget, breaker, 2*time.Second)
 	table(&b, "what fails", p.faults, func(r *result) string { return r.name })

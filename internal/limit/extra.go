@@ -34,6 +34,7 @@ type extra struct {
 	queued atomic.Bool
 	wants  atomic.Bool
 	next   *extra
+	again  bool // the settler's own: it may be tried once more
 
 	// A saved quota: entry holds the count, loaded says that the count of before the
 	// start is in it, under mu while it is read.

@@ -17,6 +17,7 @@ type settler struct {
 	// active is the leases that may hold something. It belongs to run.
 	active map[*extra]struct{}
 	due    []*extra
+	later  []*extra // wanted to be settled while another settlement of theirs was under way
 	in     []store.Settlement
 	out    []store.Grant
 }
@@ -60,6 +61,7 @@ func (s *settler) receive() {
 	s.stack.take(func(x *extra) {
 		s.active[x] = struct{}{}
 		if x.wants.Swap(false) {
+			x.again = true
 			s.due = append(s.due, x)
 		}
 	})
@@ -69,6 +71,9 @@ func (s *settler) receive() {
 // nothing.
 func (s *settler) idle() {
 	now := s.e.now()
+	s.due = append(s.due, s.later...)
+	clear(s.later)
+	s.later = s.later[:0]
 	for x := range s.active {
 		switch {
 		case x.lease.Held() <= 0:
@@ -112,7 +117,10 @@ func (s *settler) call(ctx context.Context, due []*extra) error {
 		if one, ok := x.lease.Begin(s.e.now(), 0, terms); ok {
 			s.in = append(s.in, settlement(x, one, max(x.waiting.Load(), 0)))
 			asking = append(asking, x)
+		} else if x.again {
+			s.later = append(s.later, x) // what was given back must not run out here
 		}
+		x.again = false
 	}
 	if len(asking) == 0 {
 		return nil

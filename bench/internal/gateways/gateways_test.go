@@ -93,7 +93,7 @@ func TestLimitIsPerValueOfTheField(t *testing.T) {
 	s := setups(t)["limit"]
 	for name, wants := range map[string][]string{
 		"sluice.yaml": {
-			`state: {redis: {addresses: ["127.0.0.1:6379"]}}`,
+			`state: {redis: {addresses: ["127.0.0.1:6379"], timeout: 1s}}`,
 			`  per-key: {rate: 1000000/s, burst: 1000000, per: ["header:X-Api-Key"], scope: leased}`,
 			`  - {path: "/users/{id}", rate_limit: [per-key], upstream: origin}`,
 		},

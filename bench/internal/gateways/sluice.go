@@ -33,6 +33,6 @@ func (g *sluice) Write(s *Setup) (Command, error) {
 func (g *sluice) Notes() []string {
 	return []string{
 		"Besides X-Forwarded-*, Sluice sends Forwarded, Via, X-Request-Id and traceparent upstream and X-Request-Id to the client; the others do not.",
-		"Sluice runs with its default limits (timeouts, sizes, minimum body rate) and its metrics on.",
+		"Sluice runs with its default limits (timeouts, sizes, minimum body rate) and its metrics on. state.redis.timeout is 1 s, so that no call is given up because the Redis has to share cores with the load.",
 	}
 }

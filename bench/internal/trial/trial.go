@@ -59,7 +59,7 @@ func (b *Bench) Lasts() time.Duration {
 		n := len(b.Gateways)
 		closed := b.Rounds * max(1, 2*(n-1))
 		if sc.Limit != "" {
-			closed += n * (1 + 2*b.Rounds)
+			closed += n*(1+2*b.Rounds) + 2*b.Rounds*(basePairs-1)
 		}
 		one := time.Duration(n)*(max(b.Warm, time.Second)+b.Window) + time.Duration(closed+2*latency*n)*window
 		sum += time.Duration(len(sc.Conns)) * one

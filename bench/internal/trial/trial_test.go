@@ -205,8 +205,9 @@ func TestLimitIsComparedWithNone(t *testing.T) {
 		t.Fatalf("%+v", got)
 	}
 	for i, g := range got[0].Gateways[:2] {
-		if g.Failed != "" || len(g.Closed) != 2 || len(g.Limit) != 2 || g.Limit[0].A <= 0 || g.Limit[0].B <= 0 {
-			t.Errorf("%s: %+v, want two rounds, and two pairs with and without", g.Name, g)
+		pairs := []int{2 * basePairs, 2}[i]
+		if g.Failed != "" || len(g.Closed) != 2 || len(g.Limit) != pairs || g.Limit[0].A <= 0 || g.Limit[0].B <= 0 {
+			t.Errorf("%s: %+v, want two rounds, and %d pairs with and without", g.Name, g, pairs)
 			continue
 		}
 		// Redis has nothing to do here, but takes a little to do it.
@@ -408,7 +409,7 @@ func TestDurationIsFromRoundsAndWindows(t *testing.T) {
 	}
 	// And with a limit each has a twin, warmed up and measured beside it.
 	b.Scenarios[1].Limit = "local"
-	want += 3 * (1 + 7*2) * 2 * time.Second
+	want += (3*(1+7*2) + 7*2*(basePairs-1)) * 2 * time.Second
 	if got := b.Lasts(); got != want {
 		t.Errorf("%v with a limit, want %v", got, want)
 	}
