@@ -1,7 +1,6 @@
 package limit
 
 import (
-	"bytes"
 	"crypto/sha256"
 	"encoding/hex"
 	"fmt"
@@ -11,6 +10,7 @@ import (
 	"sync"
 
 	"github.com/sluice-gateway/sluice/internal/exchange"
+	"github.com/sluice-gateway/sluice/internal/router"
 )
 
 // A key says whose requests are counted together. It has one part for each word
@@ -290,28 +290,32 @@ func (w *keyWriter) attribute(name string, c *exchange.Caller) {
 }
 
 func (w *keyWriter) query(name string, query []byte) {
-	for len(query) > 0 {
-		part := query
-		if i := bytes.IndexByte(query, '&'); i >= 0 {
-			part, query = query[:i], query[i+1:]
-		} else {
-			query = nil
-		}
-		raw, value := part, []byte(nil)
-		if i := bytes.IndexByte(part, '='); i >= 0 {
-			raw, value = part[:i], part[i+1:]
-		}
-		if len(part) > 0 && decodesTo(raw, name) {
-			w.raw("=")
-			for i := 0; i < len(value); {
-				c, n := decoded(value[i:])
-				escape(w, []byte{c})
-				i += n
-			}
-			return
+	raw, ok := router.QueryValue(query, name)
+	if !ok {
+		w.raw("-")
+		return
+	}
+	w.raw("=")
+	var room [keyStep]byte
+	for len(raw) > 0 {
+		n := decodable(raw)
+		escape(w, router.DecodeQuery(room[:0], raw[:n]))
+		raw = raw[n:]
+	}
+}
+
+// decodable is the length of a first step of a query's value that ends in no
+// percent encoding.
+func decodable(raw []byte) int {
+	if len(raw) <= keyStep {
+		return len(raw)
+	}
+	for back := 1; back <= 2; back++ {
+		if raw[keyStep-back] == '%' {
+			return keyStep - back
 		}
 	}
-	w.raw("-")
+	return keyStep
 }
 
 // raw appends what needs no escaping.
@@ -355,48 +359,4 @@ func (w *keyWriter) end() []byte {
 	var sum [16]byte
 	copy(sum[:], w.b[w.start:])
 	return hex.AppendEncode(append(w.b[:w.start], "h:"...), sum[:])
-}
-
-// decoded is the first byte of a query's text and how many bytes stand for it. A
-// "%" that encodes nothing is itself.
-func decoded(s []byte) (c byte, n int) {
-	switch {
-	case s[0] == '+':
-		return ' ', 1
-	case s[0] == '%' && len(s) > 2:
-		hi, lo := unhex(s[1]), unhex(s[2])
-		if hi < 16 && lo < 16 {
-			return hi<<4 | lo, 3
-		}
-	}
-	return s[0], 1
-}
-
-// unhex is the value of a hexadecimal digit, 16 or more for any other byte.
-func unhex(c byte) byte {
-	switch {
-	case '0' <= c && c <= '9':
-		return c - '0'
-	case 'A' <= c && c <= 'F':
-		return c - 'A' + 10
-	case 'a' <= c && c <= 'f':
-		return c - 'a' + 10
-	}
-	return 16
-}
-
-// decodesTo reports whether the name of a parameter, as received, is want.
-func decodesTo(raw []byte, want string) bool {
-	if string(raw) == want && bytes.IndexByte(raw, '%') < 0 && bytes.IndexByte(raw, '+') < 0 {
-		return true
-	}
-	at := 0
-	for i := 0; i < len(raw); at++ {
-		c, n := decoded(raw[i:])
-		if at == len(want) || want[at] != c {
-			return false
-		}
-		i += n
-	}
-	return at == len(want)
 }
