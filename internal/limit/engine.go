@@ -76,7 +76,8 @@ type Engine struct {
 // The paces of the goroutines.
 const (
 	sweepEvery = 100 * time.Millisecond
-	sweepKeys  = 4000 // of each counter, in one sweep: some 0.3 ms
+	sweepRest  = 10 * time.Second // between two passes over the keys of one counter
+	sweepKeys  = 10_000           // of each counter, in one sweep: less than 1 ms, a shard at a time
 )
 
 // New starts an engine. Close ends its goroutines.
@@ -264,9 +265,9 @@ func (e *Engine) sweep() {
 		case at := <-t.C:
 			for _, c := range e.registry.all() {
 				e.terms(c)
-				c.table.sweep(e.timeOf(c, at), sweepKeys)
+				c.table.tidy(at, e.timeOf(c, at))
 				if s := c.spare.Load(); s != nil {
-					s.table.sweep(e.timeOf(c, at), sweepKeys)
+					s.table.tidy(at, e.timeOf(c, at))
 				}
 			}
 		}

@@ -5,6 +5,7 @@ import (
 	"math/rand/v2"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"github.com/sluice-gateway/sluice/internal/limit/meter"
 )
@@ -77,8 +78,9 @@ type table struct {
 	evicted   atomic.Uint64
 	forgotten atomic.Uint64
 	grow      sync.Mutex // guards the directory's content; taken behind a shard's lock
-	sweeping  sync.Mutex // guards cursor; taken before a shard's lock
+	sweeping  sync.Mutex // guards what follows; taken before a shard's lock
 	cursor    uint64     // the hash at which the next sweep begins
+	rested    time.Time  // when tidy may begin the next pass
 }
 
 const (
@@ -413,6 +415,25 @@ func (t *table) sweep(now int64, budget int) int {
 		}
 	}
 	return dropped
+}
+
+// tidy is called every sweepEvery. It sweeps a part of the table, so that a pass over
+// the whole of a large one takes a while, and begins a pass only sweepRest after
+// the last: most clients stay far under their limits and are at no use whenever one
+// looks, and dropping them would be making them again at their next request.
+func (t *table) tidy(at time.Time, now int64) {
+	t.sweeping.Lock()
+	resting := t.cursor == 0 && at.Before(t.rested)
+	t.sweeping.Unlock()
+	if resting {
+		return
+	}
+	t.sweep(now, sweepKeys)
+	t.sweeping.Lock()
+	if t.cursor == 0 {
+		t.rested = at.Add(sweepRest)
+	}
+	t.sweeping.Unlock()
 }
 
 func (t *table) sweepShard(now int64) (looked, gone int) {

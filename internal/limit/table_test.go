@@ -384,3 +384,32 @@ func TestMemoryOfAMillionClients(t *testing.T) {
 	}
 	runtime.KeepAlive(idle)
 }
+
+func TestKeysThatAreLongUnderTheirLimitAreNotMadeAgainAndAgain(t *testing.T) {
+	tab := newTable(bucket(t, 1_000_000, time.Second, 0), 10_000)
+	began := time.Unix(1_800_000_000, 0)
+	key := func(i int) []byte { return fmt.Appendf(nil, "c:/%d", i) }
+	made := map[int]*entry{}
+	fresh := 0
+	for at := time.Duration(0); at < 60*time.Second; at += sweepEvery {
+		now := began.Add(at)
+		for i := range 1000 {
+			if _, e := tab.take(key(i), now.UnixNano(), 1); made[i] != e {
+				made[i] = e
+				fresh++
+			}
+		}
+		tab.tidy(now.Add(sweepEvery/2), now.Add(sweepEvery/2).UnixNano())
+	}
+	if fresh > 7*1000 {
+		t.Errorf("%d entries were made for 1,000 keys in a minute, 600,000 requests", fresh)
+	}
+	later := began.Add(2 * time.Minute)
+	for range 20 {
+		tab.tidy(later, later.UnixNano())
+		later = later.Add(sweepRest)
+	}
+	if n := tab.len(); n != 0 {
+		t.Errorf("%d idle keys are left", n)
+	}
+}
