@@ -1,6 +1,7 @@
 // Package apptest tests the sluice binary as its users meet it: it builds it,
 // writes config files, starts it on free ports of the loopback interface, and
-// speaks to it over sockets. Nothing here knows the code.
+// speaks to it over sockets. But for the oracle of
+// rate limits, which is internal/limit/meter, nothing here knows the code.
 //
 // Measurements (memory, latency) are made on a plain build; everything else runs
 // on a race-enabled one when the tests themselves are built with -race.

@@ -176,12 +176,23 @@ func (l *Lease) Take(now, cost int64) (Verdict, Next) {
 	return l.refuse(now, cost), Done
 }
 
-// verdict is that of an admitted request.
+// verdict is that of an admitted request. What is held here counts as used in the
+// pool and leaks there, so together they may exceed the capacity; what remains does
+// not. A bucket is full when what is missing of it has leaked.
 func (l *Lease) verdict(now, left int64) Verdict {
-	return Verdict{
-		OK: true, Remaining: left + l.level.Load(),
-		Reset: time.Duration(max(l.reset.Load()-now, 0)),
+	v := Verdict{OK: true, Remaining: left + l.level.Load()}
+	limit := l.limit.Load()
+	switch {
+	case limit == nil:
+	case limit.Den > 0:
+		v.Remaining = min(v.Remaining, limit.Capacity)
+		v.Reset = limit.leak((limit.Capacity - v.Remaining) * limit.Den)
+		return v
+	default:
+		v.Remaining = min(v.Remaining, limit.Capacity)
 	}
+	v.Reset = time.Duration(max(l.reset.Load()-now, 0))
+	return v
 }
 
 // refuse is the verdict of a cost that neither the lease nor the pool can serve.

@@ -22,7 +22,7 @@ func granted(tb testing.TB, l *Limit, units int64) *Lease {
 	if !ok || s.Need != 1 || s.Ask != 1 || s.Hold != 0 {
 		tb.Fatalf("the first settlement asks %+v, %v", s, ok)
 	}
-	if v := lease.End(leaseStart, Granted{Granted: units + 1, Valid: Usable}, false); !v.OK || v.Remaining != units {
+	if v := lease.End(leaseStart, Granted{Granted: units + 1, Valid: Usable}, false); !v.OK || v.Remaining != min(units, l.Capacity) {
 		tb.Fatalf("granted: %+v", v)
 	}
 	return lease
@@ -409,5 +409,33 @@ func BenchmarkPoolSettle(b *testing.B) {
 	b.ReportAllocs()
 	for n := range b.N {
 		p.Settle(&l, leaseStart+int64(n)*1000, "gateway", Settle{Hold: 10, Give: 5, Ask: 100, Slack: 1000, Sent: int64(n)})
+	}
+}
+
+func TestALeaseSaysWhatIsLeftOfTheWholeLimit(t *testing.T) {
+	limit, err := New(TokenBucket, 10_000, time.Second, Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	p := &LeaseParams{Limit: &limit, Slack: 100, Peers: 1}
+	var pool Pool
+	var l Lease
+	now := Epoch + int64(time.Hour)
+	for i := range int64(400) {
+		at := now + i*int64(5*time.Millisecond)
+		v, next := l.Take(at, 1)
+		if next == Ask {
+			s, ok := l.Begin(at, 1, p)
+			if !ok {
+				t.Fatal("nobody else settles")
+			}
+			v = l.End(at, pool.Settle(&limit, at, "a", s), false)
+		}
+		if !v.OK || v.Remaining < 1 || v.Remaining > limit.Capacity {
+			t.Fatalf("request %d: %+v of %d", i, v, limit.Capacity)
+		}
+		if missing := limit.Capacity - v.Remaining; missing > 0 != (v.Reset > 0) {
+			t.Fatalf("request %d: %d are missing, full in %v", i, missing, v.Reset)
+		}
 	}
 }
