@@ -6,29 +6,83 @@
 //
 //	cd bench && go run ./limitsim           about two minutes; writes ../docs/limits-model.md and ../docs/img/limits-*.svg
 //	cd bench && go run ./limitsim -quick    seconds; for tests
+//	cd bench && go run ./limitsim -real     five minutes: four real gateways and a Redis; writes limitsim/real.json and the
+//	                                        part of the document that has them beside the model
 package main
 
 import (
+	"context"
+	"encoding/json"
 	"flag"
 	"fmt"
 	"os"
+	"os/signal"
 	"path/filepath"
+	"strings"
+	"syscall"
 	"time"
 )
 
 func main() {
 	quick := flag.Bool("quick", false, "play small and short scenarios")
+	real := flag.Bool("real", false, "measure four real gateways, and write only what the document says of them")
 	out := flag.String("out", filepath.Join("..", "docs"), "the `folder` to write limits-model.md and img/limits-*.svg to")
 	flag.Parse()
-	if err := run(*quick, *out); err != nil {
+	err := error(nil)
+	if *real {
+		err = runReal(*out)
+	} else {
+		err = run(*quick, *out)
+	}
+	if err != nil {
 		fmt.Fprintln(os.Stderr, "limitsim:", err)
 		os.Exit(1)
 	}
 }
 
+// runReal measures, keeps the figures, and puts them into the document.
+func runReal(out string) error {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	m, err := measure(ctx)
+	if err != nil {
+		return err
+	}
+	text, err := json.MarshalIndent(m, "", "  ")
+	if err != nil {
+		return err
+	}
+	if err := os.WriteFile(filepath.Join("limitsim", "real.json"), append(text, '\n'), 0o644); err != nil {
+		return err
+	}
+	section, err := m.section()
+	if err != nil {
+		return err
+	}
+	path := filepath.Join(out, "limits-model.md")
+	doc, err := os.ReadFile(path)
+	if err != nil {
+		return err
+	}
+	return os.WriteFile(path, []byte(withSection(string(doc), section)), 0o644)
+}
+
+// withSection replaces the document's last part.
+func withSection(doc, section string) string {
+	doc, _, _ = strings.Cut(doc, besideHead)
+	return strings.TrimRight(doc, "\n") + "\n\n" + section
+}
+
 func run(quick bool, out string) error {
 	p, err := playAll(scenarios(quick))
 	if err != nil {
+		return err
+	}
+	m, err := read(kept)
+	if err != nil {
+		return err
+	}
+	if p.beside, err = m.section(); err != nil {
 		return err
 	}
 	if err := os.MkdirAll(filepath.Join(out, "img"), 0o755); err != nil {
@@ -50,6 +104,7 @@ type plan struct {
 type played struct {
 	scale, trips, faults []*result
 	took                 time.Duration
+	beside               string // the section about the real run
 }
 
 // scenarios has the traffic at 16 times the limit: the busiest client of a million

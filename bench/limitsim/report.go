@@ -55,7 +55,10 @@ func (p *played) markdown() string {
 		away.away.Seconds(), away.back.Seconds(), away.length.Seconds(), budget, breaker, 2*time.Second)
 	table(&b, "what fails", p.faults, func(r *result) string { return r.name })
 	b.WriteString("\n![The busiest client while the store is away](img/limits-store-away.svg)\n")
-	return b.String()
+	if p.beside == "" {
+		return b.String()
+	}
+	return withSection(b.String(), p.beside)
 }
 
 func table(b *strings.Builder, first string, rows []*result, name func(*result) string) {

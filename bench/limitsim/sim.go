@@ -2,6 +2,7 @@ package main
 
 import (
 	"container/heap"
+	"iter"
 	"math"
 	"math/rand/v2"
 	"strconv"
@@ -32,6 +33,9 @@ type scenario struct {
 
 	away, back time.Duration // the store is gone in between; 0 = never
 	crash      time.Duration // one gateway in ten is killed then; 0 = never
+
+	exact  bool      // the scope: every request is decided by the store
+	shares []float64 // of all traffic, that each gateway gets, at even distances; nil: Poisson arrivals, see skew
 }
 
 // What a gateway does when the store does not answer.
@@ -91,11 +95,14 @@ type gateway struct {
 	dead    bool
 	retry   int64 // the breaker is open until then
 	holding map[uint64]*hold
+
+	asked, admitted int64
 }
 
 // hold is what a gateway keeps of one client.
 type hold struct {
 	client   *client
+	gateway  *gateway
 	lease    meter.Lease
 	inFlight bool
 	waiting  int
@@ -119,7 +126,6 @@ type model struct {
 	lives    int
 	clients  []*client
 	active   []*hold // those that may hold something
-	owner    map[*hold]*gateway
 
 	settled, taken, posted int64
 	series                 []sample // of the busiest client, each 100 ms
@@ -137,10 +143,10 @@ func newModel(s scenario) (*model, error) {
 	m := &model{
 		scenario: s, meter: l, share: l.Share(s.gateways), rand: r,
 		zipf: rand.NewZipf(r, 1.1, 1, s.clients-1), now: start,
-		clients: make([]*client, s.clients), gateways: make([]*gateway, s.gateways), owner: map[*hold]*gateway{},
+		clients: make([]*client, s.clients), gateways: make([]*gateway, s.gateways),
 	}
 	m.terms = meter.LeaseParams{Limit: &m.meter, Slack: int64(s.slack * float64(l.Capacity)), Peers: s.gateways}
-	m.leases = m.terms.Worth()
+	m.leases = m.terms.Worth() && !s.exact
 	for i := range m.gateways {
 		m.born(i)
 	}
@@ -164,6 +170,18 @@ func (m *model) run() {
 		m.after(m.crash, m.kill)
 	}
 	end := start + int64(m.length)
+	if m.shares != nil {
+		for at, i := range evenly(rates(m.rate, m.shares)) {
+			if at >= int64(m.length) {
+				break
+			}
+			m.until(start + at)
+			m.now = start + at
+			m.arrive(m.zipf.Uint64(), i)
+		}
+		m.until(end + int64(time.Second))
+		return
+	}
 	at := start
 	for {
 		at += int64(-math.Log(1-m.rand.Float64()) / m.rate * float64(time.Second))
@@ -172,9 +190,46 @@ func (m *model) run() {
 		}
 		m.until(at)
 		m.now = at
-		m.arrive()
+		m.arrive(m.anybody())
 	}
 	m.until(end + int64(time.Second))
+}
+
+// anybody is the client and the gateway of a request.
+func (m *model) anybody() (id uint64, gateway int) {
+	id = m.zipf.Uint64()
+	if m.rand.Float64() >= skew {
+		gateway = 1 + m.rand.IntN(m.scenario.gateways-1)
+	}
+	return id, gateway
+}
+
+func rates(all float64, shares []float64) []float64 {
+	var each []float64
+	for _, s := range shares {
+		each = append(each, all*s)
+	}
+	return each
+}
+
+// evenly is the arrivals at several gateways, each at its own rate (requests/s) at
+// even distances from 0 on: the time, ns, and the gateway. It does not end.
+func evenly(rates []float64) iter.Seq2[int64, int] {
+	return func(yield func(int64, int) bool) {
+		sent := make([]float64, len(rates))
+		for {
+			first, at := 0, math.Inf(1)
+			for i, r := range rates {
+				if due := sent[i] / r; due < at {
+					first, at = i, due
+				}
+			}
+			sent[first]++
+			if !yield(int64(at*float64(time.Second)), first) {
+				return
+			}
+		}
+	}
 }
 
 func (m *model) until(at int64) {
@@ -185,17 +240,12 @@ func (m *model) until(at int64) {
 	}
 }
 
-// arrive is one request.
-func (m *model) arrive() {
-	id := m.zipf.Uint64()
+// arrive is one request of a client at a gateway.
+func (m *model) arrive(id uint64, i int) {
 	c := m.clients[id]
 	if c == nil {
 		c = &client{}
 		m.clients[id] = c
-	}
-	i := 0
-	if m.rand.Float64() >= skew {
-		i = 1 + m.rand.IntN(m.scenario.gateways-1)
 	}
 	c.asked++
 	v, _ := m.meter.Take(&c.cell, m.now, 1)
@@ -212,9 +262,10 @@ func (m *model) arrive() {
 	g := m.gateways[i]
 	h := g.holding[id]
 	if h == nil {
-		h = &hold{client: c}
+		h = &hold{client: c, gateway: g}
 		g.holding[id] = h
 	}
+	g.asked++
 	m.decide(g, h)
 }
 
@@ -228,6 +279,7 @@ func (m *model) sample() *sample {
 
 func (m *model) admit(h *hold) {
 	h.client.leased++
+	h.gateway.admitted++
 	h.client.level.add(m.now, float64(m.limit))
 	if h.client == m.clients[0] {
 		m.sample().Leased++
@@ -333,7 +385,6 @@ func (m *model) settle(g *gateway, h *hold, need int64) {
 	if !h.listed {
 		h.listed = true
 		m.active = append(m.active, h)
-		m.owner[h] = g
 	}
 	half := m.half()
 	m.after(half, func() {
@@ -375,10 +426,9 @@ func (m *model) end(g *gateway, h *hold, need int64, granted meter.Granted, fail
 func (m *model) sweep() {
 	keep := m.active[:0]
 	for _, h := range m.active {
-		g := m.owner[h]
+		g := h.gateway
 		if g.dead || h.lease.Held() == 0 && !h.inFlight {
 			h.listed = false
-			delete(m.owner, h)
 			continue
 		}
 		keep = append(keep, h)

@@ -122,28 +122,9 @@ func places(f *config.File, dir string) config.Diagnostics {
 	}
 }
 
-// read loads a file. One with errors is looked through for those of its routes too,
-// so that all are reported at once.
+// read loads a file. One with errors is looked through for all that can be found
+// wrong in spite of them.
 func read(file string, env config.Env) (*config.File, config.Diagnostics) {
 	f, found := config.Load(file, env)
-	if f != nil && found.Err() != nil {
-		found = merge(found, gateway.CheckRoutes(f))
-	}
-	return f, found
-}
-
-// merge adds problems at places that have none yet: a route that could not be read
-// is not reported again for what it lacks.
-func merge(found, more config.Diagnostics) config.Diagnostics {
-	known := map[string]bool{}
-	for _, d := range found {
-		known[d.Path] = true
-	}
-	for _, d := range more {
-		if !known[d.Path] {
-			found = append(found, d)
-		}
-	}
-	found.Sort()
-	return found
+	return f, gateway.Check(f, found)
 }

@@ -174,13 +174,10 @@ func (n *node) Running() *config.File { return n.running.Load() }
 // Started is the configuration as it was last read from its file.
 func (n *node) Started() *config.File { return n.started.Load() }
 
-// Parse reads a document in the place of the file.
+// Parse reads a document in the place of the file, as read does.
 func (n *node) Parse(text []byte) (*config.File, config.Diagnostics) {
 	f, found := config.Parse(n.file, text, config.Env{})
-	if f != nil && found.Err() != nil {
-		found = merge(found, gateway.CheckRoutes(f))
-	}
-	return f, found
+	return f, gateway.Check(f, found)
 }
 
 // Apply makes f the running configuration, or changes nothing.

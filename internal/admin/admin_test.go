@@ -93,13 +93,13 @@ func (n *node) Explain(q gateway.Question) (*gateway.Explanation, error) {
 	}, nil
 }
 
-func (n *node) Usage(client, period string) ([]limit.Usage, error) {
-	n.asks = append(n.asks, client+" "+period)
+func (n *node) Usage(ctx context.Context, client, period string, declared map[string][]string) ([]limit.Usage, error) {
+	n.asks = append(n.asks, fmt.Sprint(client, " ", period, " ", declared))
 	if n.storeAway {
 		return nil, errors.New("no connection to 192.0.2.1:6379")
 	}
-	if client == "new" {
-		return nil, nil
+	if client == "new" || period == "week" {
+		return nil, ctx.Err()
 	}
 	return []limit.Usage{{Client: "acme", Plan: "gold", Period: "day", Limit: 10, Used: 3, Remaining: 7, ResetsAt: time.Date(2026, 11, 26, 0, 0, 0, 0, time.UTC)}}, nil
 }

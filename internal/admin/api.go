@@ -135,10 +135,13 @@ func (e *endpoint) run(w http.ResponseWriter, r *http.Request) *problem {
 		if err != nil {
 			return badRequest("The query cannot be read: " + err.Error() + ".")
 		}
-		for name := range query {
+		for name, values := range query {
 			// A misspelt dry_run must not be the real thing.
 			if !slices.Contains(e.params, name) {
 				return badRequest("There is no query parameter " + name + " here.")
+			}
+			if len(values) > 1 {
+				return badRequest("The query parameter " + name + " is there more than once.")
 			}
 		}
 	}

@@ -167,9 +167,17 @@ func (s *Server) putConfig(w http.ResponseWriter, r *http.Request) *problem {
 // replace applies a document to what ran when it was compared. ErrChanged says
 // that it does not run any more.
 func (s *Server) replace(w http.ResponseWriter, r *http.Request, text []byte, c Change) (*problem, error) {
-	f, found := s.read(text, c.From)
+	f, found := s.read(text)
 	if found.Err() != nil {
+		if f != nil {
+			found = append(found, barred(f, text, c.From)...)
+			found.Sort()
+		}
 		return invalid(found), nil
+	}
+	if no := barred(f, text, c.From); len(no) > 0 {
+		found = append(found, no...)
+		c.DryRun = true // to find what else is wrong
 	}
 	more, err := s.Configuration.Apply(f, c)
 	if errors.Is(err, ErrChanged) {
@@ -196,17 +204,17 @@ func (s *Server) replace(w http.ResponseWriter, r *http.Request, text []byte, c 
 	return nil, nil
 }
 
-// read parses a document and finds everything that is wrong with it here,
-// without reading what it has no right to refer to.
-func (s *Server) read(text []byte, running *config.File) (*config.File, config.Diagnostics) {
-	found := s.foreign(text)
-	if found.Err() != nil {
+// read parses a document, without reading what it has no right to refer to.
+func (s *Server) read(text []byte) (*config.File, config.Diagnostics) {
+	if found := s.foreign(text); found.Err() != nil {
 		return nil, found
 	}
-	f, found := s.Configuration.Parse(text)
-	if f == nil {
-		return nil, found
-	}
+	return s.Configuration.Parse(text)
+}
+
+// barred finds what a file may hold and a PUT may not.
+func barred(f *config.File, text []byte, running *config.File) config.Diagnostics {
+	var found config.Diagnostics
 	for _, place := range config.Masks(text) {
 		found = append(found, f.Diagnose(place, "config.masked",
 			"holds the *** that GET shows in the place of a secret: write the secret, or better a reference such as ${NAME}"))
@@ -217,8 +225,7 @@ func (s *Server) read(text []byte, running *config.File) (*config.File, config.D
 	if !reflect.DeepEqual(f.Admin, running.Admin) {
 		found = append(found, f.Diagnose("admin", "config.needs_restart", "cannot change while the gateway runs, it needs a restart"))
 	}
-	found.Sort()
-	return f, found
+	return found
 }
 
 // foreign finds references and included files that the configuration's own file

@@ -253,10 +253,25 @@ func TestPutRefusesWhatCannotRun(t *testing.T) {
 			t.Errorf("%q: no reason is given", text)
 		}
 	}
-	if len(n.changes) > 0 {
+	if slices.ContainsFunc(n.changes, func(c Change) bool { return !c.DryRun }) {
 		t.Errorf("changes: %v", n.changes)
 	}
 	s.put("", document+"#"+strings.Repeat("x", maxDocument)).refused(t, 413, "payload_too_large")
+}
+
+// What a PUT must not hold does not hide what is found behind it.
+func TestPutTellsEverythingAtOnce(t *testing.T) {
+	n := newNode(t, document)
+	s := start(t, n, config.Admin{})
+	text := strings.Replace(document, "${ADMIN_TOKEN:-}", `"***"`, 1)
+	f, _ := n.Parse([]byte(text))
+	n.refuse = config.Diagnostics{f.Diagnose("upstreams.hello", "config.upstream", "cannot be made")}
+	want := []string{"2:1 admin config.needs_restart", "4:3 admin.token config.masked", "6:3 upstreams.hello config.upstream"}
+	for _, query := range []string{"", "?dry_run=1", "?persist=1"} {
+		if got := found(s.put(query, text).refused(t, 422, "config_invalid")); !slices.Equal(got, want) {
+			t.Errorf("%q: found %q, want %q", query, got, want)
+		}
+	}
 }
 
 func TestPutOfAReferenceTheFileHasInAnotherForm(t *testing.T) {

@@ -2,6 +2,7 @@ package admin
 
 import (
 	"cmp"
+	"context"
 	"net/http"
 	"slices"
 	"time"
@@ -14,8 +15,9 @@ import (
 // from any goroutine and may ask the shared store.
 type Limits interface {
 	// Usage is the use of the quotas of a client, or of all when it is empty; of one
-	// period, or of all when that is empty. Its error is the store's.
-	Usage(client, period string) ([]limit.Usage, error)
+	// period, or of all when that is empty. declared has the ids of the clients of each
+	// plan. Its error is the store's, or that of ctx.
+	Usage(ctx context.Context, client, period string, declared map[string][]string) ([]limit.Usage, error)
 	// Hot lists the n heaviest clients or routes, the heaviest first.
 	Hot(what string, n int) ([]limit.Hot, error)
 }
@@ -40,14 +42,16 @@ func (s *Server) usage(w http.ResponseWriter, r *http.Request) *problem {
 	if id != "" && client < 0 {
 		return noClient(id)
 	}
-	list, err := s.Limits.Usage(id, period)
+	clients := f.Clients
+	if client >= 0 {
+		clients = f.Clients[client : client+1]
+	}
+	list, err := s.Limits.Usage(r.Context(), id, period, byPlan(f, clients))
 	if err != nil {
 		s.Log.Warn("the use of quotas cannot be told", "cause", err)
 		return unavailable()
 	}
-	if client >= 0 {
-		list = withUnused(list, f, &f.Clients[client], period)
-	}
+	list = withUnused(list, f, clients, period)
 	if list == nil {
 		list = []limit.Usage{}
 	}
@@ -55,21 +59,37 @@ func (s *Server) usage(w http.ResponseWriter, r *http.Request) *problem {
 	return nil
 }
 
-// withUnused adds the quota of a client's plan when the limiter has not seen the
-// client use it.
-func withUnused(list []limit.Usage, f *config.File, c *config.Client, period string) []limit.Usage {
-	name := cmp.Or(c.Plan, f.DefaultPlan)
-	p := f.Plans[name]
-	if p == nil || p.Quota == nil || period != "" && period != p.Quota.Period {
-		return list
+// byPlan lists the ids of clients for each plan with a quota.
+func byPlan(f *config.File, clients []config.Client) map[string][]string {
+	ids := map[string][]string{}
+	for i := range clients {
+		name := cmp.Or(clients[i].Plan, f.DefaultPlan)
+		if p := f.Plans[name]; p != nil && p.Quota != nil {
+			ids[name] = append(ids[name], clients[i].ID)
+		}
 	}
-	if slices.ContainsFunc(list, func(u limit.Usage) bool { return u.Plan == name && u.Period == p.Quota.Period }) {
-		return list
+	return ids
+}
+
+// withUnused adds the quotas of the clients' plans that the limiter has not seen them
+// use. The list is sorted and stays so.
+func withUnused(list []limit.Usage, f *config.File, clients []config.Client, period string) []limit.Usage {
+	used := list
+	for name, ids := range byPlan(f, clients) {
+		q := f.Plans[name].Quota
+		if period != "" && period != q.Period {
+			continue
+		}
+		ends := endOf(q.Period, time.Now())
+		for _, id := range ids {
+			none := limit.Usage{Client: id, Plan: name, Period: q.Period, Limit: q.Limit, Remaining: q.Limit, ResetsAt: ends}
+			if _, known := slices.BinarySearchFunc(used, none, limit.Usage.Compare); !known {
+				list = append(list, none)
+			}
+		}
 	}
-	return append(list, limit.Usage{
-		Client: c.ID, Plan: name, Period: p.Quota.Period, Limit: p.Quota.Limit, Remaining: p.Quota.Limit,
-		ResetsAt: endOf(p.Quota.Period, time.Now()),
-	})
+	slices.SortFunc(list, limit.Usage.Compare)
+	return list
 }
 
 // endOf is when a calendar period ends, UTC. Weeks begin on Monday.

@@ -2,6 +2,7 @@ package admin
 
 import (
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -9,8 +10,9 @@ import (
 )
 
 const withClients = document + `
-plans: {gold: {quota: {limit: 10, period: day}}}
-clients: [{id: acme, plan: gold}, {id: new, plan: gold}]
+default_plan: gold
+plans: {gold: {quota: {limit: 10, period: day}}, bare: {throttle: {rate: 1/s}}}
+clients: [{id: new}, {id: acme, plan: gold}, {id: other, plan: bare}]
 `
 
 func TestUsageIsToldByClientAndPeriod(t *testing.T) {
@@ -30,12 +32,12 @@ func TestUsageIsToldByClientAndPeriod(t *testing.T) {
   ]
 }
 `
+	const none = "{\n  \"usage\": []\n}\n"
 	for _, c := range []struct{ query, asks, want string }{
-		{"", " ", acme},
-		{"?client=acme", "acme ", acme},
-		{"?client=&period=", " ", acme},
-		{"?client=acme&period=day", "acme day", acme},
-		{"?client=new&period=week", "new week", "{\n  \"usage\": []\n}\n"},
+		{"?client=acme", "acme  map[gold:[acme]]", acme},
+		{"?client=acme&period=day", "acme day map[gold:[acme]]", acme},
+		{"?client=new&period=week", "new week map[gold:[new]]", none},
+		{"?period=week", " week map[gold:[new acme]]", none},
 	} {
 		n.asks = nil
 		r := s.ask("GET", "/v1/usage"+c.query, "")
@@ -47,6 +49,8 @@ func TestUsageIsToldByClientAndPeriod(t *testing.T) {
 	s.ask("GET", "/v1/usage?client=nobody", "").refused(t, 404, "not_found")
 	s.ask("GET", "/v1/usage?client=acme&period=Day", "").refused(t, 400, "bad_request")
 	s.ask("GET", "/v1/usage?clients=acme", "").refused(t, 400, "bad_request")
+	s.ask("GET", "/v1/usage?client=acme&client=new", "").refused(t, 400, "bad_request")
+	s.ask("GET", "/v1/hot?what=clients&what=routes", "").refused(t, 400, "bad_request")
 	if n.asks != nil {
 		t.Errorf("the limiter was asked %q", n.asks)
 	}
@@ -54,6 +58,16 @@ func TestUsageIsToldByClientAndPeriod(t *testing.T) {
 		u := decode[UsageList](t, s.ask("GET", "/v1/usage"+query, "").body).Usage
 		if len(u) != 1 || u[0].Client != "new" || u[0].Plan != "gold" || u[0].Period != "day" || u[0].Limit != 10 || u[0].Used != 0 || u[0].Remaining != 10 || u[0].ResetsAt.Before(want) {
 			t.Errorf("%s: nothing used is %+v", query, u)
+		}
+	}
+	for _, query := range []string{"", "?client=&period=", "?period=day"} {
+		n.asks = nil
+		all := decode[UsageList](t, s.ask("GET", "/v1/usage"+query, "").body).Usage
+		if len(all) != 2 || all[0].Client != "acme" || all[0].Used != 3 || all[1].Client != "new" || all[1].Used != 0 || all[1].Limit != 10 {
+			t.Errorf("%s: all are %+v", query, all)
+		}
+		if len(n.asks) != 1 || !strings.HasSuffix(n.asks[0], " map[gold:[new acme]]") {
+			t.Errorf("%s: asks %q", query, n.asks)
 		}
 	}
 	n.storeAway = true

@@ -137,6 +137,9 @@ func (c *checker) apis() {
 		}
 		c.distinct(len(api.Hosts), func(j int) string { return api.Hosts[j] },
 			func(j int) string { return fmt.Sprintf("%s.hosts[%d]", at, j) }, "the host")
+		if len(api.Routes) == 0 {
+			c.limitsOf(at+".defaults", &api.Defaults)
+		}
 		for r := range api.Routes {
 			c.route(fmt.Sprintf("%s.routes[%d]", at, r), &api.Routes[r], api)
 		}

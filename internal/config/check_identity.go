@@ -107,14 +107,7 @@ func (c *checker) authenticator(at, name string) {
 
 // routePolicies checks what a route names, and that nobody forgot who may call it.
 func (c *checker) routePolicies(at string, r *Route) {
-	for i, use := range r.RateLimit {
-		here := fmt.Sprintf("%s.rate_limit[%d]", at, i)
-		if use.Inline != nil {
-			c.rateLimit(here, use.Inline)
-		} else {
-			c.known(here, use.Name, keysOf(c.f.RateLimits), "rate limit", "rate limits")
-		}
-	}
+	c.limitsOf(at, r)
 	names := append(keysOf(c.f.Authenticators), "anonymous")
 	if r.Auth == nil {
 		if len(c.f.Authenticators) > 0 {

@@ -24,6 +24,8 @@ func (c *checker) plan(at string, p *Plan) {
 	for r := range c.f.Routes {
 		routes = append(routes, c.f.Routes[r].Name)
 	}
+	unnamed := func(name string) bool { return name == "" }
+	apis, routes = slices.DeleteFunc(apis, unnamed), slices.DeleteFunc(routes, unnamed)
 	for i, name := range p.APIs {
 		c.known(fmt.Sprintf("%s.apis[%d]", at, i), name, apis, "api", "apis")
 	}
@@ -42,6 +44,22 @@ func (c *checker) plan(at string, p *Plan) {
 func (c *checker) rateLimits() {
 	for _, name := range keysOf(c.f.RateLimits) {
 		c.rateLimit(path{}.key("rate_limits").key(name).String(), c.f.RateLimits[name])
+	}
+}
+
+// limitsOf checks the limits that a route, or the defaults of an api, have.
+func (c *checker) limitsOf(at string, r *Route) {
+	for i, use := range r.RateLimit {
+		here := fmt.Sprintf("%s.rate_limit[%d]", at, i)
+		if use.Inline != nil {
+			c.rateLimit(here, use.Inline)
+			continue
+		}
+		c.known(here, use.Name, keysOf(c.f.RateLimits), "rate limit", "rate limits")
+		same := func(u RateLimitUse) bool { return u.Inline == nil && u.Name == use.Name }
+		if use.Name != "" && slices.ContainsFunc(r.RateLimit[:i], same) {
+			c.warn(here, "config.duplicate", "%s applies already and counts once, remove it", c.subject(here, use.Name))
+		}
 	}
 }
 
@@ -79,22 +97,33 @@ func (c *checker) rateLimit(at string, r *RateLimit) {
 		c.report(at+".per", "config.bad_value", "counts nothing apart, write [global] for one counter")
 	}
 	for i, part := range r.Per {
-		if strings.HasPrefix(part, "claim:") {
-			here := fmt.Sprintf("%s.per[%d]", at, i)
-			c.report(here, "config.not_supported", "%s is not supported yet, choose another value", c.subject(here, part))
-		}
-		if strings.EqualFold(part, "header:X-Api-Key") && len(c.f.Clients) > 0 {
-			here := fmt.Sprintf("%s.per[%d]", at, i)
-			c.report(here, "config.conflict", "%s counts all clients as one, because a client's key is taken off the request: write client", c.subject(here, part))
-		}
+		c.counted(fmt.Sprintf("%s.per[%d]", at, i), part, r.Per[:i])
 	}
 	c.cost(at+".cost", r.Cost.Text)
+}
+
+// counted checks what a limit counts apart, behind others that it does.
+func (c *checker) counted(at, part string, before []string) {
+	header, isHeader := strings.CutPrefix(part, "header:")
+	switch {
+	case strings.HasPrefix(part, "claim:"):
+		c.report(at, "config.not_supported", "%s is not supported yet, choose another value", c.subject(at, part))
+	case isHeader && tokenProblem(header):
+		c.report(at, "config.bad_header", "%s counts by a header that no request can have, try one like header:X-Tenant", c.subject(at, part))
+	case strings.EqualFold(part, "header:X-Api-Key") && len(c.f.Clients) > 0:
+		c.report(at, "config.conflict", "%s counts all clients as one, because a client's key is taken off the request: write client", c.subject(at, part))
+	case part != "" && slices.Contains(before, part):
+		c.warn(at, "config.duplicate", "%s is counted apart already, remove it", c.subject(at, part))
+	}
 }
 
 // cost checks a cost that is a number. Expressions are the business of who
 // computes them.
 func (c *checker) cost(at, text string) {
 	f, err := strconv.ParseFloat(text, 64)
+	if err != nil && typeOfText(text) == floatType {
+		f, err = math.NaN(), nil // .inf and .nan are numbers of YAML alone
+	}
 	switch {
 	case err != nil && !math.IsInf(f, 0): // an expression
 	case math.IsInf(f, 0) || math.IsNaN(f):

@@ -109,7 +109,7 @@ func TestFaultsOfFiltersAreShownAtTheirPlacesOnce(t *testing.T) {
 plans:
   gold: {throttle: {rate: 5/s}}
 apis:
-  - defaults: {rate_limit: [{rate: 5/s, cost: "x"}]}
+  - defaults: {rate_limit: [{rate: 5/s, cost: "2"}]}
     routes:
       - {path: /a, upstream: hello}
       - {path: /b, upstream: hello}

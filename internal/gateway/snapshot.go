@@ -14,6 +14,7 @@ import (
 
 	"github.com/sluice-gateway/sluice/internal/config"
 	"github.com/sluice-gateway/sluice/internal/exchange"
+	"github.com/sluice-gateway/sluice/internal/limit"
 	"github.com/sluice-gateway/sluice/internal/policy"
 	"github.com/sluice-gateway/sluice/internal/router"
 	"github.com/sluice-gateway/sluice/internal/telemetry"
@@ -55,20 +56,15 @@ func (g *Gateway) compile(f *config.File) (*Snapshot, config.Diagnostics) {
 	for i, p := range all {
 		b.s.routes = append(b.s.routes, b.route(i, p, upstreams))
 	}
+	if b.found.Err() != nil || unrouted(f) {
+		b.faults(limit.Check(f), "") // of routes that are none, there was no filter to make
+	}
 	b.found.Sort()
 	if b.found.Err() != nil {
 		b.s.close()
 		return nil, b.found
 	}
 	return b.s, b.found
-}
-
-// CheckRoutes finds what is wrong with the paths and conditions of the routes of f,
-// which may have other errors: the part of a compilation that needs nothing else.
-func CheckRoutes(f *config.File) config.Diagnostics {
-	b := &builder{file: f, s: &Snapshot{}}
-	b.routeTable(place(f))
-	return b.found
 }
 
 type builder struct {
@@ -225,21 +221,6 @@ func (b *builder) route(i int, p placed, upstreams map[string]*upstream.Upstream
 	r.chain = chain
 	b.s.release = append(b.s.release, chain.Close)
 	return r
-}
-
-// faults reports what filters of the route at a path could not be made of, each
-// once: what routes have in common, such as a named limit, fails for each of them.
-func (b *builder) faults(err error, at string) {
-	for _, f := range policy.Faults(err, at) {
-		if f.Code == "" {
-			f.Code = "config.policy"
-		}
-		d := b.file.Diagnose(f.At, f.Code, "%v", f)
-		if !b.reported[d] {
-			b.reported[d] = true
-			b.found = append(b.found, d)
-		}
-	}
 }
 
 func (b *builder) targets(r *route, p placed, upstreams map[string]*upstream.Upstream) {

@@ -170,6 +170,9 @@ func (d *document) drop() {
 
 // rule compiles a limit. owner is the api when it belongs to a route.
 func (e *Engine) rule(f *config.File, c *config.RateLimit, name, owner, at string) (*rule, error) {
+	if c == nil {
+		return nil, policy.At(at, unread("is empty, add rate: 100/s"))
+	}
 	r := &rule{
 		measure: measure{name: name, owner: owner, per: c.Per, share: c.MaxOvershoot.Of, mode: c.Mode},
 		cost:    1, fault: faultOf(c.OnFault), maxWait: c.MaxWait.Duration, budget: budget(f),
@@ -184,7 +187,12 @@ func (e *Engine) rule(f *config.File, c *config.RateLimit, name, owner, at strin
 	if !ok {
 		failed = append(failed, policy.At(at+".algorithm", fmt.Errorf("%q is no algorithm, use token_bucket", c.Algorithm)))
 	}
-	o := meter.Options{Queue: int64(c.Queue), Scale: scale}
+	for i, word := range c.Per {
+		if _, err := newKeyPart(word); err != nil {
+			failed = append(failed, policy.At(fmt.Sprintf("%s.per[%d]", at, i), err))
+		}
+	}
+	o := meter.Options{Scale: scale}
 	var n int64
 	var per time.Duration
 	field := ".rate"
@@ -192,21 +200,22 @@ func (e *Engine) rule(f *config.File, c *config.RateLimit, name, owner, at strin
 	case c.Algorithm == "concurrency" && c.Limit != nil:
 		n, field = *c.Limit, ".limit"
 		r.said = fmt.Sprintf("%d requests at one time", n)
-	case c.Rate != nil:
+	case c.Rate != nil && c.Rate.N > 0:
 		n, per = c.Rate.N, c.Rate.Per
 		r.said = c.Rate.String()
 	default:
-		return nil, errors.Join(append(failed, policy.At(at, errors.New("has no rate, add rate: 100/s")))...)
+		return nil, errors.Join(append(failed, policy.At(at, unread("has no rate, add rate: 100/s")))...)
 	}
 	if c.Burst != nil && (algorithm == meter.TokenBucket || algorithm == meter.LeakyBucket) {
 		o.Burst = *c.Burst
 	}
+	if algorithm == meter.LeakyBucket {
+		o.Queue = int64(c.Queue)
+	}
 	if r.limit, err = meter.New(algorithm, n, per, o); err != nil {
 		failed = append(failed, policy.At(at+field, err))
 	}
-	if r.maker, err = newKeyMaker(c.Per); err != nil {
-		failed = append(failed, policy.At(at+".per", err))
-	}
+	r.maker, _ = newKeyMaker(c.Per) // its error is one of those of the words
 	r.client = len(c.Per) == 0 || len(c.Per) == 1 && c.Per[0] == "client"
 	r.place = e.placeOf(c.Scope, &r.limit)
 	r.describe("limit")
@@ -323,6 +332,9 @@ func (e *Engine) throttle(c *config.Throttle, name, at string) (*rule, error) {
 	if c.Burst != nil {
 		o.Burst = *c.Burst
 	}
+	if c.Rate.N == 0 {
+		return nil, policy.At(at+".rate", unread("is missing, add rate: 100/s"))
+	}
 	r := &rule{measure: measure{name: name, per: []string{"client"}, share: 0.01, owner: "plan"}, cost: 1, client: true, said: c.Rate.String()}
 	var err error
 	if r.limit, err = meter.New(meter.TokenBucket, c.Rate.N, c.Rate.Per, o); err != nil {
@@ -341,7 +353,10 @@ var periods = map[string]struct {
 }
 
 func (e *Engine) quota(c *config.Quota, name, at string) (*rule, error) {
-	p := periods[c.Period]
+	p, ok := periods[c.Period]
+	if !ok {
+		return nil, policy.At(at+".period", unread("is missing, add period: month"))
+	}
 	r := &rule{
 		measure: measure{name: name + "." + c.Period, per: []string{"client"}, plan: name, period: c.Period, owner: "plan"},
 		cost:    1, client: true, said: fmt.Sprintf("%d requests a %s", c.Limit, c.Period),

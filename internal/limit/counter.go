@@ -81,6 +81,8 @@ type counter struct {
 	// terms are what its leases are taken at, nil while the limit is too small for
 	// leases among that many gateways, and each request is decided by the store.
 	terms atomic.Pointer[meter.LeaseParams]
+	// recent is the keys of a shared limit that came a moment ago.
+	recent *recent
 	// spare decides while the store is away; nil when it was not needed lately.
 	spare atomic.Pointer[spare]
 	// newest is the limit of a quota as requests were last held to it; nil: as limit.

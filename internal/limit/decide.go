@@ -118,7 +118,10 @@ func (e *Engine) single(x *exchange.Exchange, r *rule) (refusal error, ok bool) 
 		if r.c.terms.Load() == nil {
 			return nil, false
 		}
-		held := r.c.shared(key, now, x.Start)
+		held := r.c.known(key, x.Start)
+		if held == nil {
+			return nil, false
+		}
 		if v, next = held.lease.Take(now, cost); next == meter.Ask {
 			return nil, false
 		}
@@ -282,7 +285,7 @@ func (e *Engine) refund(g *ruling) {
 		g.extra.wants.Store(true)
 		e.settler.push(g.extra)
 	case fromStore:
-		e.poster.add(g.r.c.sharedKey(g.key, time.Now().UnixNano()), &g.r.c.limit, -g.cost)
+		e.poster.giveBack(g.r.c.sharedKey(g.key, time.Now().UnixNano()), &g.r.c.limit, g.cost)
 	}
 }
 

@@ -209,6 +209,7 @@ func (e *Engine) prepare(c *counter) {
 	switch {
 	case c.place != here:
 		c.table.weight, c.table.retire = weightOfLease, e.retireShared
+		c.recent = new(recent)
 		e.terms(c)
 	case c.quota():
 		_ = e.flusher.flush() // what an earlier counter of it counted is read from the file

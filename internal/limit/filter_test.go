@@ -535,7 +535,7 @@ func TestErrorsNameTheirPlace(t *testing.T) {
 	for _, f := range policy.Faults(err, "?") {
 		got[f.At] = f.Error()
 	}
-	want := []string{`plans.p.throttle.rate`, `rate_limits.huge.rate`, `rate_limits["a.b"].per`, `routes[0].rate_limit[1].cost`}
+	want := []string{`plans.p.throttle.rate`, `rate_limits.huge.rate`, `rate_limits["a.b"].per[0]`, `routes[0].rate_limit[1].cost`}
 	if at := slices.Sorted(maps.Keys(got)); !slices.Equal(at, want) {
 		t.Errorf("got %q", got)
 	}

@@ -26,7 +26,6 @@ func (e *Engine) slot(g *ruling) *slot {
 	if g.from == fromStore {
 		s.entry = nil
 		s.limit, s.key = &g.r.c.limit, g.r.c.sharedKey(g.key, 0)
-		e.poster.hold(s.key, s.limit, 1)
 	}
 	return s
 }
@@ -37,8 +36,7 @@ func (s *slot) Release() {
 	if s.entry != nil {
 		s.limit.Refund(&s.entry.cell, s.at, s.cost)
 	} else {
-		e.poster.hold(s.key, s.limit, -1)
-		e.poster.add(s.key, s.limit, -s.cost)
+		e.poster.giveBack(s.key, s.limit, s.cost)
 		e.poster.rouse()
 	}
 	*s = slot{e: e}

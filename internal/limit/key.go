@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"hash"
 	"net/netip"
+	"slices"
 	"strings"
 	"sync"
 
@@ -36,9 +37,9 @@ import (
 // encoding is decoded and "+" is a space, as the router does it.
 //
 // A key longer than maxKey bytes is h: and the first 16 bytes of its SHA-256. So is
-// every key of a limit that counts by a field that carries credentials
-// (Authorization, Cookie, Proxy-Authorization, X-Api-Key): keys are shown by the
-// admin API and stand in the store, and a secret must not.
+// every key of a limit that counts by a header or parameter whose name says that
+// credentials are in it (see secretName): keys are shown by the admin API and stand
+// in the store, and a secret must not.
 
 // maxKey is the length of the longest key, bytes.
 const maxKey = 120
@@ -79,8 +80,16 @@ const (
 
 var plainKinds = map[string]keyKind{"global": keyGlobal, "client": keyClient, "ip": keyAddress, "route": keyRoute}
 
-var credentials = map[exchange.HeaderID]bool{
-	exchange.Authorization: true, exchange.Cookie: true, exchange.ProxyAuthorization: true, exchange.XAPIKey: true,
+// credentials are the parts of names, in lower case, that say so; sig is also that of
+// sign and signature.
+var credentials = []string{"auth", "token", "key", "secret", "pass", "session", "cookie", "sig", "credential", "jwt"}
+
+// secretName reports whether the name of a header or parameter says that credentials
+// are in it. It says so of too many rather than too few: what is hashed needlessly is
+// only harder to read.
+func secretName(name string) bool {
+	name = strings.ToLower(name)
+	return slices.ContainsFunc(credentials, func(part string) bool { return strings.Contains(name, part) })
 }
 
 var namedKinds = map[string]keyKind{"header": keyHeader, "query": keyQuery, "attribute": keyAttribute}
@@ -98,7 +107,7 @@ func newKeyMaker(per []string) (*keyMaker, error) {
 			return nil, err
 		}
 		k.parts = append(k.parts, p)
-		k.secret = k.secret || p.kind == keyHeader && credentials[p.id]
+		k.secret = k.secret || (p.kind == keyHeader || p.kind == keyQuery) && secretName(p.name)
 	}
 	return k, nil
 }

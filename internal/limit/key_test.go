@@ -24,7 +24,7 @@ func asked() *exchange.Exchange {
 			Attributes: map[string]string{"tier": "gold", "empty": "", "odd": "a:b}c%/ü"},
 		},
 	}
-	x.Request.Query = []byte("page=2&key=a%3Ab+c&%6Bind=x&empty=&bare&bad=%zz&two=1&two=2")
+	x.Request.Query = []byte("page=2&word=a%3Ab+c&%6Bind=x&empty=&bare&bad=%zz&two=1&two=2")
 	h := &x.Request.Header
 	h.Add([]byte("X-Tenant"), []byte("t1"))
 	h.Add([]byte("x-many"), []byte("a"))
@@ -57,7 +57,7 @@ func TestKeysSayWhoIsCountedTogether(t *testing.T) {
 		"header:X-Empty":              "=",
 		"header:X-None":               "-",
 		"query:page":                  "=2",
-		"query:key":                   "=a%3Ab%20c",
+		"query:word":                  "=a%3Ab%20c",
 		"query:kind":                  "=x",
 		"query:empty":                 "=",
 		"query:bare":                  "=",
@@ -305,17 +305,29 @@ func firstParameter(query, name string) []string {
 func sha256Of(s string) string { return fmt.Sprintf("%x", sha256.Sum256([]byte(s))) }
 
 func TestCredentialsDoNotStandInKeys(t *testing.T) {
-	for _, name := range []string{"Authorization", "cookie", "X-Api-Key", "Proxy-Authorization"} {
+	key := func(per, value string) string {
 		x := asked()
-		x.Request.Header.Add([]byte(name), []byte("geheim"))
-		key := string(maker(t, "ip", "header:"+name).append(nil, x))
-		if !regexp.MustCompile(`^h:[0-9a-f]{32}$`).MatchString(key) {
-			t.Errorf("%s: %s", name, key)
+		_, name, _ := strings.Cut(per, ":")
+		x.Request.Header.Add([]byte(name), []byte(value))
+		x.Request.Query = []byte(name + "=" + value)
+		x.Caller.Attributes = map[string]string{name: value}
+		return string(maker(t, "ip", per).append(nil, x))
+	}
+	for _, per := range []string{
+		"header:Authorization", "header:cookie", "header:X-Api-Key", "header:Proxy-Authorization", "header:X-Auth-Token",
+		"header:x-session", "query:access_token", "query:api_key", "query:Sig", "query:jwt",
+	} {
+		one := key(per, "geheim")
+		if !regexp.MustCompile(`^h:[0-9a-f]{32}$`).MatchString(one) {
+			t.Errorf("%s: %s", per, one)
 		}
-		x = asked()
-		x.Request.Header.Add([]byte(name), []byte("anders"))
-		if other := string(maker(t, "ip", "header:"+name).append(nil, x)); other == key {
-			t.Errorf("%s: two credentials have one key", name)
+		if key(per, "anders") == one {
+			t.Errorf("%s: two credentials have one key", per)
+		}
+	}
+	for _, per := range []string{"header:X-Tenant-Id", "query:page", "attribute:tier"} {
+		if one := key(per, "plain"); !strings.HasSuffix(one, "=plain") {
+			t.Errorf("%s: %s", per, one)
 		}
 	}
 }

@@ -1,11 +1,15 @@
 package limit
 
 import (
+	"context"
 	"errors"
+	"fmt"
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -171,7 +175,7 @@ func TestUsage(t *testing.T) {
 			client, period string
 			want           []Usage
 		}{{"", "", []Usage{acme, old}}, {"acme", "", []Usage{acme}}, {"old", "day", []Usage{old}}, {"", "week", nil}, {"nobody", "", nil}} {
-			got, err := r.e.Usage(c.client, c.period)
+			got, err := r.e.Usage(t.Context(), c.client, c.period, nil)
 			if err != nil || len(got) != len(c.want) {
 				t.Fatalf("%+v: %+v, %v", c, got, err)
 			}
@@ -185,6 +189,92 @@ func TestUsage(t *testing.T) {
 		closeEngine(t, r.e)
 		_ = f.Close()
 	})
+}
+
+// Who used what is known of all declared clients, wherever and however long ago they
+// came, for few calls.
+func TestUsageOfAllIsThatOfAllGateways(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		_, rigs, links := gateways(t, 2, quotas(500, "day"))
+		declared := map[string][]string{}
+		for i := range 1000 {
+			declared["standard"] = append(declared["standard"], fmt.Sprint("c", i))
+		}
+		rigs[1].admitted(3, "c7")
+		rigs[0].admitted(4, "c999")
+		rigs[0].admitted(5, "undeclared")
+		time.Sleep(time.Minute) // the tables forget them
+		if n := rigs[0].admitted(2, "lately"); n != 2 {
+			t.Fatal(n)
+		}
+		before := links[0].takes.Load()
+		got, err := rigs[0].e.Usage(t.Context(), "", "", declared)
+		var all []string
+		for _, u := range got {
+			all = append(all, fmt.Sprint(u.Client, " ", u.Plan, " ", u.Used, "+", u.Remaining))
+		}
+		if want := []string{"c7 standard 3+497", "c999 standard 4+496", "lately standard 2+498"}; err != nil || !slices.Equal(all, want) {
+			t.Errorf("%q, %v, want %q", all, err, want)
+		}
+		if n := links[0].takes.Load() - before; n != 32 {
+			t.Errorf("%d calls for 1001 clients", n)
+		}
+		if got, err := rigs[0].e.Usage(t.Context(), "", "week", declared); err != nil || len(got) != 0 {
+			t.Errorf("of a week: %+v, %v", got, err)
+		}
+	})
+}
+
+func TestUsageWaitsForALateStore(t *testing.T) {
+	late := fmt.Errorf("%w: late", store.ErrUnavailable)
+	for name, c := range map[string]struct {
+		fails int64 // this many charges
+		err   error
+		most  time.Duration // until there is an answer
+		want  error
+	}{
+		"late a few times": {fails: 40, err: late, most: 200 * time.Millisecond},
+		"late always":      {fails: 1 << 40, err: late, most: time.Second, want: store.ErrUnavailable},
+		"another's key":    {fails: 1, err: store.ErrKey, want: store.ErrUnavailable},
+	} {
+		t.Run(name, func(t *testing.T) {
+			bubble(t, func(t *testing.T) {
+				_, rigs, links := gateways(t, 1, quotas(500, "day"))
+				var ids []string
+				for i := range 100 {
+					ids = append(ids, fmt.Sprint("c", i))
+				}
+				rigs[0].admitted(3, "c50")
+				time.Sleep(10 * time.Second)
+				var left atomic.Int64
+				left.Store(c.fails)
+				links[0].end = func(store.Charge) (bool, error) {
+					if left.Add(-1) >= 0 {
+						return false, c.err
+					}
+					return true, nil
+				}
+				begun := time.Now()
+				got, err := rigs[0].e.Usage(t.Context(), "", "", map[string][]string{"standard": ids})
+				if took := time.Since(begun); took > c.most || !errors.Is(err, c.want) {
+					t.Errorf("%v after %v, want %v within %v", err, took, c.want, c.most)
+				}
+				if c.want == nil && (len(got) != 1 || got[0].Client != "c50" || got[0].Used != 3) {
+					t.Errorf("%+v", got)
+				}
+				// Who asked is gone.
+				left.Store(1 << 40)
+				links[0].end = func(store.Charge) (bool, error) { return false, late }
+				ctx, stop := context.WithTimeout(t.Context(), 5*time.Millisecond)
+				defer stop()
+				begun = time.Now()
+				if _, err := rigs[0].e.Usage(ctx, "", "", map[string][]string{"standard": ids}); err == nil || time.Since(begun) > 5*time.Millisecond {
+					t.Errorf("nobody waits: %v after %v", err, time.Since(begun))
+				}
+				links[0].end = nil
+			})
+		})
+	}
 }
 
 func TestSharedQuotas(t *testing.T) {
@@ -203,7 +293,7 @@ func TestSharedQuotas(t *testing.T) {
 		if calls := links[0].settles.Load() + links[1].settles.Load(); calls > 200 {
 			t.Errorf("%d calls", calls)
 		}
-		got, err := rigs[0].e.Usage("acme", "")
+		got, err := rigs[0].e.Usage(t.Context(), "acme", "", nil)
 		if err != nil || len(got) != 1 || got[0].Used != 500 || got[0].Remaining != 0 {
 			t.Errorf("%+v, %v", got, err)
 		}
@@ -212,7 +302,7 @@ func TestSharedQuotas(t *testing.T) {
 		if n := rigs[0].admitted(10, "acme"); n != 0 {
 			t.Errorf("%d admitted while the store is away", n)
 		}
-		if _, err := rigs[0].e.Usage("acme", ""); !errors.Is(err, store.ErrUnavailable) {
+		if _, err := rigs[0].e.Usage(t.Context(), "acme", "", nil); !errors.Is(err, store.ErrUnavailable) {
 			t.Errorf("usage: %v", err)
 		}
 		links[0].set(true)
@@ -239,7 +329,7 @@ func TestARefusalChargesNoSharedQuota(t *testing.T) {
 			time.Sleep(100 * time.Millisecond)
 		}
 		for i, r := range rigs {
-			if got, err := r.e.Usage("acme", ""); err != nil || len(got) != 1 || got[0].Used != 3 {
+			if got, err := r.e.Usage(t.Context(), "acme", "", nil); err != nil || len(got) != 1 || got[0].Used != 3 {
 				t.Errorf("gateway %d: %+v, %v", i, got, err)
 			}
 		}

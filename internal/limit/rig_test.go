@@ -51,7 +51,25 @@ type rig struct {
 	file  *config.File
 	route *config.Route
 	chain *policy.Chain
-	log   *bytes.Buffer
+	log   *logged
+}
+
+// logged is a log that the engine's goroutines write.
+type logged struct {
+	mu sync.Mutex
+	b  bytes.Buffer
+}
+
+func (l *logged) Write(p []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.b.Write(p)
+}
+
+func (l *logged) String() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.b.String()
 }
 
 func pointer[T any](v T) *T { return &v }
@@ -129,7 +147,7 @@ func closeEngine(t testing.TB, e *Engine) {
 // newRig makes the route "users" with a rate_limit list.
 func newRig(t testing.TB, o Options, file *config.File, list ...any) *rig {
 	t.Helper()
-	log := &bytes.Buffer{}
+	log := &logged{}
 	if o.Log == nil {
 		o.Log = slog.New(slog.NewTextHandler(log, nil))
 	}
@@ -243,6 +261,12 @@ type link struct {
 	down    atomic.Bool
 	onUp    func(bool)
 
+	// end says how a charge of Take or Post ends, when it is not nil: whether it is done,
+	// and what is answered. The middle's lock is held then, and when it is set.
+	end func(c store.Charge) (done bool, err error)
+	// during is called while a Post is under way, with what it is of.
+	during atomic.Pointer[func([]store.Charge)]
+
 	takes, settles, posts, settlements atomic.Int64
 }
 
@@ -268,7 +292,7 @@ func (l *link) call() error {
 		time.Sleep(l.delay)
 	}
 	if l.down.Load() {
-		return errors.Join(errors.New("refused"), store.ErrUnavailable)
+		return errors.Join(errors.New("refused"), store.ErrNotDone)
 	}
 	return nil
 }
@@ -323,14 +347,38 @@ func (l *link) Take(_ context.Context, charges []store.Charge, out []meter.Verdi
 	if !all {
 		return nil
 	}
+	var failed error
 	for i, c := range charges {
-		if c.Limit.Algorithm == meter.Concurrency {
+		done, err := l.ends(c)
+		if err != nil {
+			failed = err
+		}
+		switch {
+		case !done:
+		case c.Limit.Algorithm == meter.Concurrency:
 			l.slots(c.Key, c.Cost)
-		} else {
+		default:
 			out[i] = m.pool(c.Key).Take(c.Limit, now, c.Cost)
 		}
 	}
-	return nil
+	if failed != nil {
+		clear(out)
+	}
+	return failed
+}
+
+// endWith sets end.
+func (l *link) endWith(f func(c store.Charge) (done bool, err error)) {
+	l.m.mu.Lock()
+	defer l.m.mu.Unlock()
+	l.end = f
+}
+
+func (l *link) ends(c store.Charge) (done bool, err error) {
+	if l.end == nil {
+		return true, nil
+	}
+	return l.end(c)
 }
 
 func (l *link) slots(key string, n int64) {
@@ -340,27 +388,46 @@ func (l *link) slots(key string, n int64) {
 	l.m.slots[key][l.gateway] = max(l.m.slots[key][l.gateway]+n, 0)
 }
 
-func (l *link) Post(_ context.Context, charges []store.Charge) error {
+func (l *link) Post(_ context.Context, charges []store.Charge, out []error) error {
 	l.posts.Add(1)
+	if f := l.during.Load(); f != nil {
+		(*f)(charges)
+	}
 	if err := l.call(); err != nil {
+		for i := range out {
+			out[i] = err
+		}
 		return err
 	}
 	l.m.mu.Lock()
 	defer l.m.mu.Unlock()
-	for _, c := range charges {
-		if c.Limit.Algorithm == meter.Concurrency {
+	var worst error
+	for i, c := range charges {
+		done, err := l.ends(c)
+		if out[i] = err; err != nil && (worst == nil || errors.Is(worst, store.ErrKey)) {
+			worst = err
+		}
+		switch {
+		case !done:
+		case c.Limit.Algorithm == meter.Concurrency:
+			if c.Whole {
+				l.slots(c.Key, -l.m.slots[c.Key][l.gateway])
+			}
 			l.slots(c.Key, c.Cost)
-		} else {
+		default:
 			l.m.pool(c.Key).Post(c.Limit, time.Now().UnixNano(), c.Cost)
 		}
 	}
-	return nil
+	return worst
 }
 
 func (l *link) Settle(_ context.Context, in []store.Settlement, out []store.Grant) error {
 	l.settles.Add(1)
 	l.settlements.Add(int64(len(in)))
 	if err := l.call(); err != nil {
+		for i := range out {
+			out[i].Err = err
+		}
 		return err
 	}
 	l.m.mu.Lock()

@@ -2,6 +2,7 @@ package limit
 
 import (
 	"context"
+	"errors"
 	"time"
 
 	"github.com/sluice-gateway/sluice/internal/limit/meter"
@@ -134,11 +135,14 @@ func (s *settler) call(ctx context.Context, due []*extra) error {
 	s.e.stats.call(opSettle, err)
 	now := s.e.now()
 	for i, x := range asking {
-		failed := err != nil || s.out[i].Err != nil
+		failed := s.out[i].Err != nil
 		x.lease.End(now, grantOf(&s.out[i]), failed)
 		s.e.stats.settled(x.c, &s.in[i], &s.out[i], failed)
 		x.touched.Store(now)
 		x.settled.tell()
+	}
+	if errors.Is(err, store.ErrKey) { // of single leases alone
+		return nil
 	}
 	return err
 }

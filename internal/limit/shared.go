@@ -11,11 +11,12 @@ import (
 //
 // Leased: this gateway holds units that the store granted it, and admits with them
 // without a call. When they run low the settler fetches more beside the requests. A
-// key for which nothing is held, cold or used up, makes one call on the request
-// path; other requests of the key wait for the same call rather than making theirs.
+// key for which nothing is held makes one call on the request path; other requests of
+// the key wait for the same call rather than making theirs.
 //
 // Exact: all such limits of a request are asked in one call. So are leased limits
-// that are too small for leases (meter.LeaseParams.Worth).
+// that are too small for leases (meter.LeaseParams.Worth), and cold keys, which did
+// not come a moment ago: nothing is kept of them (see recent).
 //
 // A refusal is remembered until the moment it names, so that a flood of refused
 // requests makes no calls. Logs and slots are not: others may give back any time.
@@ -41,10 +42,11 @@ func (d *decision) away() {
 		g := &d.rulings[i]
 		switch {
 		case g.r.place == here || g.known:
-		case g.from == fromLease:
+		case g.from == fromLease && g.r.c.warm(g.key, d.now, d.x.Start):
 			d.lease(g)
 		default:
 			c := g.r.c
+			g.from = fromStore
 			d.charges = append(d.charges, store.Charge{Key: c.sharedKey(g.key, d.x.Start.UnixNano()), Limit: &c.limit, Cost: g.cost})
 		}
 	}
@@ -114,6 +116,25 @@ func (e *Engine) follow(x *extra, next meter.Next) {
 	}
 }
 
+// warm reports whether a key of a leased limit is worth a lease: something is known
+// of it, or it came a moment ago.
+func (c *counter) warm(key []byte, now int64, start time.Time) bool {
+	return c.known(key, start) != nil || c.recent.again(c.table.hash(key), now)
+}
+
+// known returns what is known of a key of a shared limit, nil when nothing is.
+func (c *counter) known(key []byte, start time.Time) *extra {
+	e := c.table.find(key)
+	if e == nil {
+		return nil
+	}
+	x := e.extra.Load()
+	if x == nil || c.quota() && x.period != c.limit.Index(start.UnixNano()) {
+		return nil
+	}
+	return x
+}
+
 // shared returns what is known of a key of a shared limit, made when nothing is.
 func (c *counter) shared(key []byte, now int64, start time.Time) *extra {
 	wall, period := int64(0), int64(0)
@@ -160,6 +181,7 @@ func (d *decision) take() {
 			d.charges[i].Cost = 0
 		}
 	}
+	d.e.poster.begin(d.charges)
 	sent := d.e.now()
 	err := d.e.shared.Take(background, d.charges, d.out)
 	d.e.stats.call(opTake, err)
@@ -167,6 +189,7 @@ func (d *decision) take() {
 	for i := range d.out {
 		all = all && d.out[i].OK
 	}
+	d.e.poster.end(d.charges, err, all)
 	at := 0
 	for i := range d.rulings {
 		g := &d.rulings[i]
@@ -246,7 +269,7 @@ func (d *decision) settle() {
 		err := d.e.shared.Settle(background, d.in, d.grants)
 		d.e.stats.call(opSettle, err)
 		for i := range mine {
-			d.granted(d.asked[i], &d.in[i], &d.grants[i], err)
+			d.granted(d.asked[i], &d.in[i], &d.grants[i])
 		}
 	}
 	for _, g := range d.asked[mine:] {
@@ -293,9 +316,9 @@ func settlement(x *extra, s meter.Settle, more int64) store.Settlement {
 }
 
 // granted ends a settlement that a request began.
-func (d *decision) granted(g *ruling, s *store.Settlement, grant *store.Grant, err error) {
+func (d *decision) granted(g *ruling, s *store.Settlement, grant *store.Grant) {
 	x := g.extra
-	failed := err != nil || grant.Err != nil
+	failed := grant.Err != nil
 	now := d.e.now()
 	g.at = now
 	v := x.lease.End(now, grantOf(grant), failed)
@@ -334,7 +357,7 @@ func (d *decision) await(g *ruling) {
 			d.grants = append(d.grants[:0], store.Grant{})
 			err := d.e.shared.Settle(background, d.in, d.grants)
 			d.e.stats.call(opSettle, err)
-			d.granted(g, &d.in[0], &d.grants[0], err)
+			d.granted(g, &d.in[0], &d.grants[0])
 			return
 		}
 		x.waiting.Add(g.cost)

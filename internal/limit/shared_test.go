@@ -171,7 +171,7 @@ func TestSmallLeasedLimitsAreExact(t *testing.T) {
 		// With one gateway less 1 % of it is enough.
 		m.peers.Store(1)
 		time.Sleep(time.Second)
-		if n := rigs[0].admitted(3, "acme"); n != 3 || links[0].takes.Load() != 3 || links[0].settles.Load() == 0 {
+		if n := rigs[0].admitted(3, "acme"); n != 3 || links[0].takes.Load() != 4 || links[0].settles.Load() == 0 {
 			t.Errorf("%d admitted, %d and %d calls", n, links[0].takes.Load(), links[0].settles.Load())
 		}
 	})
@@ -406,12 +406,41 @@ func TestWhatIsPostedLateHasLeaked(t *testing.T) {
 		}
 		at := begins.UnixNano()
 		for wait, want := range map[time.Duration]int64{0: 50, time.Second: 49, -time.Second: 50, 20 * time.Second: 30, time.Hour: 0} {
-			if got := (owed{&l.limit, 50, at}).aged(at + int64(wait)); got != want {
+			if got := (owed{limit: &l.limit, cost: 50, at: at}).aged(at + int64(wait)); got != want {
 				t.Errorf("of 50, %d are left after %v, want %d", got, wait, want)
 			}
+			if got := (owed{limit: &l.limit, cost: -50, at: at}).aged(at + int64(wait)); got != -want {
+				t.Errorf("of 50, %d are given back after %v, want %d", -got, wait, want)
+			}
 		}
-		if got := (owed{&l.limit, -50, at}).aged(at + int64(time.Hour)); got != -50 {
-			t.Errorf("%d are given back", got)
+	})
+}
+
+func TestKeysThatComeOnceLeaveNothing(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		_, rigs, links := gateways(t, 1, &config.File{}, scoped("leased", tokens("10000/s", 10000)))
+		for i := range 5000 {
+			if n := rigs[0].admitted(1, fmt.Sprint("client-", i)); n != 1 {
+				t.Fatal("refused")
+			}
+		}
+		if takes, settles := links[0].takes.Load(), links[0].settles.Load(); takes != 5000 || settles != 0 {
+			t.Errorf("%d takes and %d settlements", takes, settles)
+		}
+		for _, c := range rigs[0].e.registry.all() {
+			if n := c.table.len(); n != 0 {
+				t.Errorf("%d keys are kept", n)
+			}
+		}
+		// Who comes again gets a lease.
+		for range 1000 {
+			time.Sleep(time.Millisecond)
+			if n := rigs[0].admitted(1, "client-1"); n != 1 {
+				t.Fatal("refused")
+			}
+		}
+		if n := links[0].settles.Load(); n == 0 || n > 100 {
+			t.Errorf("%d settlements for 1,000 requests of one client", n)
 		}
 	})
 }

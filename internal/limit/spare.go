@@ -119,6 +119,7 @@ func (p *poster) bring(c *counter, s *spare) {
 // changed is told by the store whether it can be asked.
 func (e *Engine) changed(up bool) {
 	if up {
+		e.poster.doubtAll() // a server that has begun anew knows nothing of what is at work
 		e.log.Info("the shared state of limits can be reached again, what was counted here meanwhile is posted")
 	} else {
 		e.log.Warn("the shared state of limits cannot be reached, on_fault decides until it can")

@@ -129,6 +129,7 @@ func newTable(l *meter.Limit, max int) *table {
 	return &table{limit: l, seed: maphash.MakeSeed(), max: int64(max)}
 }
 
+// hash is what the table finds a key by.
 func (t *table) hash(key []byte) uint64 { return maphash.Bytes(t.seed, key) }
 
 // len is the number of keys.

@@ -2,10 +2,14 @@ package limit
 
 import (
 	"cmp"
+	"context"
+	"errors"
 	"fmt"
 	"net/url"
 	"slices"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/sluice-gateway/sluice/internal/limit/meter"
@@ -23,19 +27,41 @@ type Usage struct {
 	ResetsAt  time.Time `json:"resets_at"`
 }
 
-// Usage returns the quota use of the running periods, sorted by client, plan and
-// period. client is the id of a declared client, "" for all that are known here;
-// period is day, week or month, "" for all. A quota that was not used in its period
-// is not in it, nor is one of a plan that no route has any more. With a store, what
-// gateways were granted counts as used, and the error wraps store.ErrUnavailable
-// when it cannot be asked.
-func (e *Engine) Usage(client, period string) ([]Usage, error) {
-	u := &usages{e: e, at: time.Now(), client: client, found: map[string]Usage{}}
+// Compare orders by client, plan and period.
+func (u Usage) Compare(v Usage) int {
+	return cmp.Or(cmp.Compare(u.Client, v.Client), cmp.Compare(u.Plan, v.Plan), cmp.Compare(u.Period, v.Period))
+}
+
+// How the store is asked: a few small parts at a time, so that no request waits long
+// behind them.
+const (
+	usagePart  = 32                    // keys of one Take
+	usageParts = 2                     // at a time
+	usageWait  = time.Second           // for each part; the store's own budget is a request's, so it is asked again
+	usagePause = 50 * time.Millisecond // before that, doubled each time: a short stall must not look like many failures
+	usageMost  = 20 * time.Second      // for the keys of all quotas
+)
+
+var errUsageLate = fmt.Errorf("%w: there is more to ask for than it answers in %v", store.ErrUnavailable, usageMost)
+
+// Usage returns the quota use of the running periods, sorted as Compare does. client
+// is the id of a declared client, "" for all; period is day, week or month, "" for
+// all. A quota that was not used in its period is not in it, nor is one of a plan
+// that no route has any more.
+//
+// With a store, what gateways were granted counts as used, and all are the declared
+// clients, whose ids declared has for each plan, and those that were here lately.
+// It is asked for some seconds if need be, until ctx ends. The error wraps
+// store.ErrUnavailable when it did not answer for all, or is that of ctx.
+func (e *Engine) Usage(ctx context.Context, client, period string, declared map[string][]string) ([]Usage, error) {
+	ctx, stop := context.WithTimeoutCause(ctx, usageMost, errUsageLate)
+	defer stop()
+	u := &usages{e: e, at: time.Now(), client: client, declared: declared, found: map[string]Usage{}}
 	for _, c := range e.registry.all() {
 		if !c.quota() || period != "" && c.period != period {
 			continue
 		}
-		if err := u.counter(c); err != nil {
+		if err := u.counter(ctx, c); err != nil {
 			return nil, err
 		}
 	}
@@ -43,22 +69,21 @@ func (e *Engine) Usage(client, period string) ([]Usage, error) {
 	for _, one := range u.found {
 		all = append(all, one)
 	}
-	slices.SortFunc(all, func(a, b Usage) int {
-		return cmp.Or(cmp.Compare(a.Client, b.Client), cmp.Compare(a.Plan, b.Plan), cmp.Compare(a.Period, b.Period))
-	})
+	slices.SortFunc(all, Usage.Compare)
 	return all, nil
 }
 
 type usages struct {
-	e      *Engine
-	at     time.Time
-	client string
-	found  map[string]Usage
+	e        *Engine
+	at       time.Time
+	client   string
+	declared map[string][]string
+	found    map[string]Usage
 }
 
-func (u *usages) counter(c *counter) error {
+func (u *usages) counter(ctx context.Context, c *counter) error {
 	if c.place != here {
-		return u.shared(c)
+		return u.shared(ctx, c)
 	}
 	wall := u.at.UnixNano()
 	limit := c.admits()
@@ -99,26 +124,80 @@ func (u *usages) saved(c *counter, key string, q store.Quota) {
 	u.add(c, key, limit.Used(&cell, u.at.UnixNano()), limit)
 }
 
-// shared asks the store about the client, or about those that were here lately.
-func (u *usages) shared(c *counter) error {
-	keys := []string{clientKey(u.client)}
-	if u.client == "" {
-		keys = keys[:0]
-		c.table.all(func(e *entry) bool {
-			keys = append(keys, e.key)
-			return true
-		})
+// shared asks the store about the client, or about all.
+func (u *usages) shared(ctx context.Context, c *counter) error {
+	keys := u.keys(c)
+	charges := make([]store.Charge, len(keys))
+	for i, key := range keys {
+		charges[i] = store.Charge{Key: c.sharedKey([]byte(key), u.at.UnixNano()), Limit: &c.limit}
 	}
-	wall := u.at.UnixNano()
-	for _, key := range keys {
-		charge := []store.Charge{{Key: c.sharedKey([]byte(key), wall), Limit: &c.limit}}
-		out := make([]meter.Verdict, 1)
-		if err := u.e.shared.Take(background, charge, out); err != nil {
-			return fmt.Errorf("asking for the use of %s: %w", c.name, err)
-		}
-		u.add(c, key, c.limit.Capacity-out[0].Remaining, &c.limit)
+	out := make([]meter.Verdict, len(charges))
+	if err := u.e.look(ctx, charges, out); err != nil {
+		return fmt.Errorf("asking for the use of %s: %w", c.name, err)
+	}
+	for i, key := range keys {
+		u.add(c, key, c.limit.Capacity-out[i].Remaining, &c.limit)
 	}
 	return nil
+}
+
+// keys are those to ask the store about, each once.
+func (u *usages) keys(c *counter) []string {
+	if u.client != "" {
+		return []string{clientKey(u.client)}
+	}
+	var keys []string
+	for _, id := range u.declared[c.plan] {
+		keys = append(keys, clientKey(id))
+	}
+	c.table.all(func(e *entry) bool {
+		keys = append(keys, e.key)
+		return true
+	})
+	slices.Sort(keys)
+	return slices.Compact(keys)
+}
+
+// look has the store say how charges stand that cost nothing. It returns the first
+// error of a part; the others are then given up.
+func (e *Engine) look(ctx context.Context, charges []store.Charge, out []meter.Verdict) error {
+	ctx, fail := context.WithCancelCause(ctx)
+	defer fail(nil)
+	var begun atomic.Int64
+	var wg sync.WaitGroup
+	for range min(usageParts, (len(charges)+usagePart-1)/usagePart) {
+		wg.Go(func() {
+			for ctx.Err() == nil {
+				end := int(begun.Add(usagePart))
+				part := end - usagePart
+				if part >= len(charges) {
+					return
+				}
+				end = min(end, len(charges))
+				if err := e.lookAt(ctx, charges[part:end], out[part:end]); err != nil {
+					fail(err)
+				}
+			}
+		})
+	}
+	wg.Wait()
+	return context.Cause(ctx)
+}
+
+// lookAt asks for one part until it is answered, as long as that can help.
+func (e *Engine) lookAt(ctx context.Context, charges []store.Charge, out []meter.Verdict) error {
+	late := time.Now().Add(usageWait)
+	for pause := usagePause; ; pause *= 2 {
+		err := e.shared.Take(ctx, charges, out)
+		if err == nil || errors.Is(err, store.ErrKey) || time.Now().Add(pause).After(late) {
+			return err
+		}
+		select {
+		case <-time.After(pause):
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		}
+	}
 }
 
 // add notes the use of one key.

@@ -6,6 +6,7 @@ package store
 import (
 	"context"
 	"errors"
+	"fmt"
 	"time"
 
 	"github.com/sluice-gateway/sluice/internal/limit/meter"
@@ -16,6 +17,15 @@ import (
 // no caller can mend. The caller's on_fault decides. Test with errors.Is.
 var ErrUnavailable = errors.New("store: unavailable")
 
+// ErrNotDone is an ErrUnavailable of which it is sure that nothing was done: what was
+// asked was not sent, or refused before anything of it was executed. It may be tried
+// again. After any other error nobody knows, and it may even be done later.
+var ErrNotDone = fmt.Errorf("%w, nothing was done", ErrUnavailable)
+
+// ErrKey is an ErrNotDone that is the key's own trouble: it holds something else than a
+// counter. Trying again does not help, and other keys are not affected.
+var ErrKey = fmt.Errorf("%w, the key holds something else", ErrNotDone)
+
 // Charge is a cost to one counter.
 type Charge struct {
 	// Key names the counter, without the deployment's prefix; what stands in {…}
@@ -24,6 +34,9 @@ type Charge struct {
 	Key   string
 	Limit *meter.Limit
 	Cost  int64 // units
+	// Whole, for Post of a Concurrency limit, says that Cost is not added: it is all that
+	// this gateway has at work. Posted twice, it counts once.
+	Whole bool
 }
 
 // Settlement is one side of a lease: what the gateway still holds, what it gives
@@ -64,12 +77,17 @@ type Grant struct {
 type Shared interface {
 	// Take charges all or, when one of them refuses, none. Verdicts go to out, which
 	// has the length of charges; when refused, each holds what that limit alone says.
+	// After an error that is no ErrNotDone, any of them may be charged, now or later.
 	Take(ctx context.Context, charges []Charge, out []meter.Verdict) error
 	// Post adds costs without asking, above the limit if need be: what was decided
 	// elsewhere. A negative cost gives back. For Concurrency it is also what keeps
-	// this gateway's slots alive: a cost of 0 renews them.
-	Post(ctx context.Context, charges []Charge) error
-	// Settle settles leases, each by itself, in one round trip.
+	// this gateway's slots alive: a cost of 0 renews them. Each charge is done by itself
+	// and its outcome goes to out, which has the length of charges: nil when it was done,
+	// ErrNotDone or ErrKey when it was not, anything else when nobody knows. The error is
+	// one of these, an ErrKey only if there is no other.
+	Post(ctx context.Context, charges []Charge, out []error) error
+	// Settle settles leases, each by itself, in one round trip. Whether one has failed
+	// says its Grant; the error is one of theirs, an ErrKey only if there is no other.
 	Settle(ctx context.Context, in []Settlement, out []Grant) error
 	// Peers is how many gateways are alive, this one included; ≥ 1. It never waits.
 	Peers() int

@@ -133,7 +133,7 @@ func (l Limit) bucket(units int64, per time.Duration, o Options) (Limit, error) 
 		return Limit{}, fmt.Errorf("a burst and queue of %d requests is too large for %d per %v: make it smaller, or the rate rounder",
 			(l.Capacity+l.Queue)/l.Scale, units/l.Scale, per)
 	case !fits:
-		return Limit{}, fmt.Errorf("%d per %v is too fast to count in units of 1/%d", units/l.Scale, per, l.Scale)
+		return Limit{}, fmt.Errorf("%d per %v is too fast to count in units of 1/%d: make the rate lower", units/l.Scale, per, l.Scale)
 	case (l.Capacity+l.Queue)*l.Den/l.Num > lifetime/int64(l.Tick):
 		return Limit{}, fmt.Errorf("a burst and queue of %d requests takes more than 35 years to come back at %d per %v",
 			(l.Capacity+l.Queue)/l.Scale, units/l.Scale, per)

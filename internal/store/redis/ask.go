@@ -1,8 +1,10 @@
 package redis
 
 import (
+	"cmp"
 	"context"
 	"encoding/binary"
+	"errors"
 	"math"
 	"slices"
 	"strconv"
@@ -41,15 +43,19 @@ func (c *Client) Take(ctx context.Context, charges []store.Charge, out []meter.V
 	if err == nil {
 		err = readVerdicts(k, charges, out)
 	}
-	if err != errLate && err != errGone && len(k.groups) > 1 { // or else k is not ours any more
-		c.undo(ctx, k, charges, out, err)
+	if lost(err) {
+		return err // k is not ours any more
+	}
+	if len(k.groups) > 1 {
+		err = c.undo(ctx, k, charges, err)
 	}
 	c.calls.release(k, err)
 	return err
 }
 
-// undo gives back what the slots that admitted have taken when others have not.
-func (c *Client) undo(ctx context.Context, k *call, charges []store.Charge, out []meter.Verdict, err error) {
+// undo gives back what the slots that admitted have taken when others have not. It
+// returns the error of the Take.
+func (c *Client) undo(ctx context.Context, k *call, charges []store.Charge, err error) error {
 	var back []store.Charge
 	refused := err != nil
 	for g, group := range k.groups {
@@ -69,31 +75,54 @@ func (c *Client) undo(ctx context.Context, k *call, charges []store.Charge, out 
 		}
 		back = append(back, taken...)
 	}
-	if !refused || len(back) == 0 {
-		return
+	if refused && len(back) > 0 && c.Post(context.WithoutCancel(ctx), back, make([]error, len(back))) != nil {
+		return errUndo // what was taken stays taken
 	}
-	_ = c.Post(context.WithoutCancel(ctx), back) // when it fails, what was taken stays taken
+	for g := range k.replies { // of several errors the one that says least
+		if e := k.replies[g].err; e != nil && !errors.Is(e, store.ErrNotDone) {
+			return e
+		}
+	}
+	return err
 }
 
-// Post implements store.Shared. After an error nobody knows which of the charges
-// were posted.
-func (c *Client) Post(ctx context.Context, charges []store.Charge) error {
+// lost says that the caller did not wait for the call: it belongs to its goroutine.
+func lost(err error) bool { return err == errLate || err == errGone }
+
+// Post implements store.Shared. In a cluster each slot's charges are a script of their
+// own.
+func (c *Client) Post(ctx context.Context, charges []store.Charge, out []error) error {
 	if len(charges) == 0 {
 		return nil
 	}
 	if err := c.allow(OpPost); err != nil {
+		spread(out, err)
 		return err
 	}
 	k := c.calls.get()
 	k.op = OpPost
 	c.charge(k, &postScripts, charges, maxKeys, false)
 	err := c.ask(ctx, k, c.patience(len(charges)))
+	if lost(err) || err == errClosed { // there are no replies
+		spread(out, err)
+	} else {
+		for g, group := range k.groups {
+			for j, i := range group {
+				out[i] = k.replies[g].of(j)
+			}
+		}
+	}
 	c.calls.release(k, err)
 	return err
 }
 
-// Settle implements store.Shared. The error is that of the first settlement that
-// failed; the others' grants hold.
+func spread(out []error, err error) {
+	for i := range out {
+		out[i] = err
+	}
+}
+
+// Settle implements store.Shared.
 func (c *Client) Settle(ctx context.Context, in []store.Settlement, out []store.Grant) error {
 	if len(in) == 0 {
 		return nil
@@ -106,11 +135,10 @@ func (c *Client) Settle(ctx context.Context, in []store.Settlement, out []store.
 	k.op = OpSettle
 	c.settlements(k, in)
 	err := c.ask(ctx, k, c.patience(len(in)))
-	switch err {
-	case errLate, errGone, errClosed: // there are no replies
+	if lost(err) || err == errClosed { // there are no replies
 		fail(out, err)
-	default:
-		err = readGrants(k, in, out)
+	} else if e := readGrants(k, in, out); err == nil {
+		err = e
 	}
 	c.calls.release(k, err)
 	return err
@@ -160,6 +188,9 @@ func (c *Client) charge(k *call, s *scripts, charges []store.Charge, most int, p
 			}
 			k.pack(charges[i].Limit, wall)
 			k.doubles(cost)
+			if s == &postScripts {
+				k.doubles(truth(charges[i].Whole && charges[i].Limit.Algorithm == meter.Concurrency))
+			}
 		}
 		if k.commands[g].script = k.kinds[g].of(s); s == &takeScripts && k.plain(g, charges) {
 			k.commands[g].script, k.commands[g].full = fastScript, k.commands[g].script
@@ -250,6 +281,13 @@ func (k *call) pack(l *meter.Limit, wall int64) {
 	k.doubles(int64(l.Algorithm), l.Capacity, l.Queue, l.Num, l.Den, l.Tick.Microseconds(), l.Window, l.Scale, index, left)
 }
 
+func truth(b bool) int64 {
+	if b {
+		return 1
+	}
+	return 0
+}
+
 func (k *call) doubles(all ...int64) {
 	for _, n := range all {
 		k.buf = binary.LittleEndian.AppendUint64(k.buf, math.Float64bits(float64(n)))
@@ -300,16 +338,15 @@ func readVerdicts(k *call, charges []store.Charge, out []meter.Verdict) error {
 func readGrants(k *call, in []store.Settlement, out []store.Grant) error {
 	var first error
 	for g, group := range k.groups {
-		text, err := k.replies[g].text, k.replies[g].err
-		if err == nil && len(text) != len(group)*grantSize {
-			err = errReply
-		}
-		if first == nil {
-			first = err
-		}
+		text := k.replies[g].text
 		for j, i := range group {
+			err := k.replies[g].of(j)
+			if err == nil && len(text) != len(group)*grantSize {
+				err = errReply
+			}
 			if err != nil {
 				out[i] = store.Grant{Err: err}
+				first = cmp.Or(first, err)
 				continue
 			}
 			l := in[i].Limit

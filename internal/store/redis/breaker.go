@@ -6,7 +6,7 @@ import (
 )
 
 const (
-	maxConsecutive = 5  // failures in a row that open the breaker
+	maxConsecutive = 3  // failures in a row that open the breaker
 	minCalls       = 20 // in one second, below which their failures say nothing
 )
 
@@ -15,6 +15,7 @@ const (
 type breaker struct {
 	up          atomic.Bool
 	consecutive atomic.Int32
+	failed      atomic.Int64 // when the last of consecutive was noticed, Unix ns
 	// second is the calls of one second: its number (32 bits), calls (16) and
 	// failures (16), both no further than 65535.
 	second  atomic.Uint64
@@ -24,9 +25,10 @@ type breaker struct {
 	changed chan struct{} // of one: it has opened or closed
 }
 
-// ended counts a call, and opens the breaker if it was one failure too many. It
-// reports whether it did.
-func (b *breaker) ended(now time.Time, failed bool, err error) bool {
+// ended counts a call that was sent at some time, and opens the breaker if it was one
+// failure too many. It reports whether it did. Calls that were in flight together
+// fail together, as one failure in a row: a single pause must not open it.
+func (b *breaker) ended(sent, now time.Time, failed bool, err error) bool {
 	calls, failures := b.count(uint64(now.Unix()), failed)
 	if !failed {
 		if b.consecutive.Load() != 0 {
@@ -34,7 +36,13 @@ func (b *breaker) ended(now time.Time, failed bool, err error) bool {
 		}
 		return false
 	}
-	if b.consecutive.Add(1) >= maxConsecutive || calls >= minCalls && 2*failures >= calls {
+	inARow := b.consecutive.Load()
+	if last := b.failed.Load(); inARow == 0 || sent.UnixNano() > last {
+		if b.failed.CompareAndSwap(last, now.UnixNano()) {
+			inARow = b.consecutive.Add(1)
+		}
+	}
+	if inARow >= maxConsecutive || calls >= minCalls && 2*failures >= calls {
 		return b.open(err)
 	}
 	return false

@@ -4,7 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"slices"
+	"net"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -58,6 +58,17 @@ type reply struct {
 	text string // a string reply
 	n    int64  // an integer reply
 	err  error  // wraps store.ErrUnavailable
+	// bad has an error for each key that the script could not do, by its place among
+	// the command's keys; nil when it did all.
+	bad []error
+}
+
+// of is what became of the j-th key.
+func (r *reply) of(j int) error {
+	if r.err != nil || r.bad == nil {
+		return r.err
+	}
+	return r.bad[j]
 }
 
 // calls are the calls in flight, and those to use again.
@@ -141,25 +152,74 @@ func (c *Client) allow(op Op) error {
 // replies, and the first one is returned, too.
 func (c *Client) ask(ctx context.Context, k *call, wait time.Duration) error {
 	key := k.commands[0].keys[0]
+	sent := time.Now() // a call that was given up is not ours to read
 	err := c.do(ctx, k, wait)
 	if err == errGone || err == errClosed {
 		return err
 	}
-	var own *ownError
-	failed := err != nil && !errors.As(err, &own)
+	failed := err != nil && !errors.Is(err, store.ErrKey)
 	if failed {
 		if err != errLate {
 			key = k.commands[k.failed()].keys[0]
 		}
 		c.suspect.Store(&key)
 	}
-	c.breaker.ended(time.Now(), failed, err)
+	c.breaker.ended(sent, time.Now(), failed, err)
 	return err
 }
 
 // failed is the first command that has an error.
 func (k *call) failed() int {
-	return max(slices.IndexFunc(k.replies, func(r reply) bool { return r.err != nil }), 0)
+	i, _ := k.worst()
+	return i
+}
+
+// worst is the first error that says something about the server, or else about a key,
+// and which command's it is.
+func (k *call) worst() (command int, err error) {
+	for i := range k.replies {
+		r := &k.replies[i]
+		for j := range max(len(r.bad), 1) {
+			if e := r.of(j); e != nil && (err == nil || errors.Is(err, store.ErrKey) && !errors.Is(e, store.ErrKey)) {
+				command, err = i, e
+			}
+		}
+	}
+	return command, err
+}
+
+// inspect reads which keys of the scripts of Post and Settle have failed. It stands
+// behind the numbers of the reply: for each, its place and the length of the error's
+// text, as doubles, and the text.
+func (k *call) inspect() {
+	size := 0
+	switch k.op {
+	case OpPost:
+	case OpSettle:
+		size = grantSize
+	default:
+		return
+	}
+	for i := range k.replies {
+		r, n := &k.replies[i], len(k.commands[i].keys)
+		if r.err != nil || len(r.text) == n*size {
+			continue
+		}
+		bad := make([]error, n)
+		rest := r.text[min(n*size, len(r.text)):]
+		for len(rest) >= 16 {
+			at, length := double(rest, 0), double(rest, 1)
+			rest = rest[16:]
+			if at < 0 || at >= int64(n) || length < 0 || length > int64(len(rest)) {
+				break
+			}
+			bad[at] = refusal(rest[:length])
+			rest = rest[length:]
+		}
+		if r.text, r.bad = r.text[:min(n*size, len(r.text))], bad; rest != "" || len(r.text) != n*size {
+			r.err = errReply
+		}
+	}
 }
 
 // do makes a call and waits for it.
@@ -176,7 +236,7 @@ func (c *Client) do(ctx context.Context, k *call, wait time.Duration) error {
 	select {
 	case <-k.done:
 	case <-k.timer.C:
-		if k.state.CompareAndSwap(waiting, givenUp) {
+		if !c.stalled(k, wait) && k.state.CompareAndSwap(waiting, givenUp) {
 			c.stats.add(op, Late)
 			return errLate
 		}
@@ -189,7 +249,7 @@ func (c *Client) do(ctx context.Context, k *call, wait time.Duration) error {
 		<-k.done
 	}
 	k.timer.Stop()
-	if err := k.replies[k.failed()].err; err != nil {
+	if _, err := k.worst(); err != nil {
 		c.stats.add(op, Failed)
 		return err
 	}
@@ -197,6 +257,35 @@ func (c *Client) do(ctx context.Context, k *call, wait time.Duration) error {
 	c.stats.trip(time.Since(k.begun))
 	return nil
 }
+
+// Who waits for an answer is woken late when this process has no core for it. Then
+// the answer was delayed as well, at each of the few goroutines that it passes
+// through, and may be here already: the store is not to blame.
+const (
+	stallHops = 4 // wake-ups between the store and who waits
+	stallMost = 4 // budgets that a call may wait in all because of it
+)
+
+// stalled is asked when the budget is over. It waits as much longer as this process
+// was late, and reports whether the answer came.
+func (c *Client) stalled(k *call, wait time.Duration) bool {
+	late := time.Since(k.begun) - wait
+	more := min(stallHops*late, (stallMost-1)*wait)
+	if more < stallLeast {
+		return false
+	}
+	k.timer.Reset(more)
+	select {
+	case <-k.done:
+		k.done <- struct{}{} // for do
+		return true
+	case <-k.timer.C:
+		return false
+	}
+}
+
+// stallLeast is what is worth waiting.
+const stallLeast = 500 * time.Microsecond
 
 // run sends the call and ends it.
 func (c *Client) run(k *call) {
@@ -210,6 +299,7 @@ func (c *Client) run(k *call) {
 	} else {
 		together(*p, k)
 	}
+	k.inspect()
 	if k.state.CompareAndSwap(waiting, ended) {
 		k.done <- struct{}{}
 		return
@@ -299,19 +389,35 @@ type answerError struct{ text string }
 
 func (e *answerError) Error() string { return "redis: " + e.text }
 
-// ownError is an answerError that says nothing about the server's health: the key
-// is of another type, or the script does not run.
-type ownError struct{ answerError }
-
-// unavailable wraps an error of the library's in store.ErrUnavailable.
+// unavailable wraps an error of the library's in store.ErrUnavailable. What the
+// server answers with an error it has not done: scripts write last, and where one
+// key's trouble must not stop the others they answer with it (see inspect).
 func unavailable(err error) error {
-	answer, ok := rueidis.IsRedisErr(err)
-	if !ok {
-		return fmt.Errorf("%w: redis: %v", store.ErrUnavailable, err) // no type of the library leaves this room
+	if answer, ok := rueidis.IsRedisErr(err); ok {
+		return refusal(answer.Error())
 	}
-	a := answerError{answer.Error()}
-	if strings.HasPrefix(a.text, "WRONGTYPE") || strings.Contains(a.text, "user_script") && strings.HasPrefix(a.text, "ERR ") {
-		return fmt.Errorf("%w: %w", store.ErrUnavailable, &ownError{a})
+	of := store.ErrUnavailable
+	if unsent(err) {
+		of = store.ErrNotDone
 	}
-	return fmt.Errorf("%w: %w", store.ErrUnavailable, &a)
+	return fmt.Errorf("%w: redis: %v", of, err) // no type of the library leaves this room
+}
+
+// refusal is an error that the server answered with. It says nothing about the
+// server's health, it is store.ErrKey, when the key is of another type, or holds what
+// the script does not understand.
+func refusal(text string) error {
+	of := store.ErrNotDone
+	if strings.HasPrefix(text, "WRONGTYPE") || strings.Contains(text, "user_script") &&
+		(strings.HasPrefix(text, "ERR ") || strings.HasPrefix(text, "user_script") || strings.HasPrefix(text, "@user_script")) {
+		of = store.ErrKey
+	}
+	return fmt.Errorf("%w: %w", of, &answerError{text})
+}
+
+// unsent says that there was no connection to send the command on.
+func unsent(err error) bool {
+	var op *net.OpError
+	return errors.As(err, &op) && op.Op == "dial" || errors.Is(err, errRedial) || errors.Is(err, errDials) ||
+		errors.Is(err, errStopped) || errors.Is(err, rueidis.ErrNoSlot)
 }

@@ -33,6 +33,16 @@ func take(c *Client, key string, l *meter.Limit) (meter.Verdict, error) {
 	return out[0], err
 }
 
+// post is one charge.
+func post(c *Client, one store.Charge) error {
+	var out [1]error
+	err := c.Post(context.Background(), []store.Charge{one}, out[:])
+	if err != out[0] {
+		return errors.Join(errors.New("the error is not that of the charge"), err, out[0])
+	}
+	return err
+}
+
 func mustTake(t *testing.T, c *Client, key string, l *meter.Limit) meter.Verdict {
 	t.Helper()
 	v, err := take(c, key, l)
@@ -97,7 +107,7 @@ func TestKeysMayComeTwice(t *testing.T) {
 	if err := c.Take(t.Context(), twice, out); err != nil || !out[0].OK || !out[1].OK || out[1].Remaining != 0 {
 		t.Fatal(out, err)
 	}
-	if err := c.Post(t.Context(), []store.Charge{{Key: "k", Limit: l, Cost: -2}}); err != nil {
+	if err := post(c, store.Charge{Key: "k", Limit: l, Cost: -2}); err != nil {
 		t.Fatal(err)
 	}
 	if err := c.Take(t.Context(), twice, out); err != nil || !out[0].OK || out[1].OK || out[1].Retry != out[1].Reset {
@@ -123,7 +133,7 @@ func TestConcurrencyOfAGatewayThatIsGone(t *testing.T) {
 		t.Fatalf("%+v", v)
 	}
 	a.now = b.now // it was not gone after all
-	if err := a.Post(t.Context(), []store.Charge{{Key: "k", Limit: l}}); err != nil {
+	if err := post(a, store.Charge{Key: "k", Limit: l}); err != nil {
 		t.Fatal(err)
 	}
 	if v := mustTake(t, b, "k", l); v.OK || v.Remaining != 0 {
@@ -314,8 +324,10 @@ func TestBreaker(t *testing.T) {
 		return b
 	}
 	b := made()
+	after := func(d time.Duration) time.Time { return at.Add(d) }
 	for i := range maxConsecutive {
-		if opened := b.ended(at, true, failure); opened != (i == maxConsecutive-1) {
+		sent := after(time.Duration(i) * 10 * time.Millisecond)
+		if opened := b.ended(sent, sent.Add(5*time.Millisecond), true, failure); opened != (i == maxConsecutive-1) {
 			t.Fatalf("failure %d: opened %v", i+1, opened)
 		}
 	}
@@ -323,16 +335,23 @@ func TestBreaker(t *testing.T) {
 		t.Fatal("not open")
 	}
 	b = made()
+	for i := range minCalls - 2 { // one pause hits all that are in flight
+		if b.ended(at, after(5*time.Millisecond+time.Duration(i)), true, failure) {
+			t.Fatalf("opened after %d calls that were in flight together", i+1)
+		}
+	}
+	b = made()
 	for i := range minCalls / 2 { // good and bad by turns
-		b.ended(at, false, nil)
-		if opened := b.ended(at, true, failure); opened != (2*(i+1) == minCalls) {
+		b.ended(at, at, false, nil)
+		if opened := b.ended(at, at, true, failure); opened != (2*(i+1) == minCalls) {
 			t.Fatalf("call %d: opened %v", 2*(i+1), opened)
 		}
 	}
 	b = made()
 	for i := range 100 { // as bad, but slow
-		b.ended(at.Add(time.Duration(i)*time.Second), false, nil)
-		if b.ended(at.Add(time.Duration(i)*time.Second), true, failure) {
+		now := after(time.Duration(i) * time.Second)
+		b.ended(now, now, false, nil)
+		if b.ended(now, now, true, failure) {
 			t.Fatalf("opened after %d seconds", i)
 		}
 	}
@@ -364,7 +383,7 @@ func TestRightsThatAreEnough(t *testing.T) {
 			mustTake(t, c, key, l)
 		}
 		for _, cost := range []int64{1, 1, -1, -10} {
-			if err := c.Post(t.Context(), []store.Charge{{Key: key, Limit: l, Cost: cost}}); err != nil {
+			if err := post(c, store.Charge{Key: key, Limit: l, Cost: cost}); err != nil {
 				t.Fatal(err)
 			}
 		}

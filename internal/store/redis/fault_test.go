@@ -150,7 +150,7 @@ func TestServerIsFrozen(t *testing.T) {
 	if c.Up() {
 		t.Error("up while frozen")
 	}
-	if flying > maxInFlight || most > before+150 {
+	if flying > maxInFlight || most > before+maxInFlight {
 		t.Errorf("%d calls in flight, %d goroutines, %d before", flying, most, before)
 	}
 	server.Cont()

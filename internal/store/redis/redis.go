@@ -48,15 +48,17 @@ var (
 	_ store.Health = (*Client)(nil)
 )
 
-// Why a call was not made or not waited for. All are store.ErrUnavailable.
+// Why a call was not made or not waited for. All are store.ErrUnavailable; those of
+// calls that were not made are store.ErrNotDone.
 var (
-	errOpen   = fmt.Errorf("%w: redis does not answer, calls are not made", store.ErrUnavailable)
-	errBusy   = fmt.Errorf("%w: too many calls to redis wait for their answer", store.ErrUnavailable)
+	errOpen   = fmt.Errorf("%w: redis does not answer, calls are not made", store.ErrNotDone)
+	errBusy   = fmt.Errorf("%w: too many calls to redis wait for their answer", store.ErrNotDone)
 	errLate   = fmt.Errorf("%w: redis did not answer within state.redis.timeout", store.ErrUnavailable)
 	errGone   = fmt.Errorf("%w: nobody waits for redis any more", store.ErrUnavailable)
-	errAway   = fmt.Errorf("%w: redis is not connected", store.ErrUnavailable)
-	errClosed = fmt.Errorf("%w: the client is closed", store.ErrUnavailable)
+	errAway   = fmt.Errorf("%w: redis is not connected", store.ErrNotDone)
+	errClosed = fmt.Errorf("%w: the client is closed", store.ErrNotDone)
 	errReply  = fmt.Errorf("%w: redis gave a reply of another script", store.ErrUnavailable)
+	errUndo   = fmt.Errorf("%w: what a part of a cluster has taken could not be given back", store.ErrUnavailable)
 )
 
 const (

@@ -29,6 +29,9 @@ var takeLua string
 //go:embed lua/fast.lua
 var fastLua string
 
+//go:embed lua/attempt.lua
+var attemptLua string
+
 //go:embed lua/post.lua
 var postLua string
 
@@ -84,7 +87,7 @@ func (s *scripts) of(a meter.Algorithm) *script {
 var (
 	takeScripts   = newScripts(takeLua)
 	fastScript    = newScript(fastLua) // of Take
-	postScripts   = newScripts(postLua)
-	settleScripts = newScripts(settleLua)
+	postScripts   = newScripts(attemptLua + postLua)
+	settleScripts = newScripts(attemptLua + settleLua)
 	memberScript  = newScript(membersLua)
 )

@@ -62,7 +62,7 @@ func (h *history) take(gateway string, charges []store.Charge, want []meter.Verd
 
 func (h *history) post(gateway string, charge store.Charge) {
 	h.c.gateway = gateway
-	h.add(func(k *call) { h.c.charge(k, &postScripts, []store.Charge{charge}, maxKeys, false) }, func(*call) string { return "" }, "post %+v", charge)
+	h.add(func(k *call) { h.c.charge(k, &postScripts, []store.Charge{charge}, maxKeys, false) }, func(k *call) string { return k.replies[0].text }, "post %+v", charge)
 }
 
 func (h *history) settle(gateway string, s store.Settlement, want meter.Granted) {
@@ -358,6 +358,9 @@ func TestTwinOfConcurrency(t *testing.T) {
 			charge := store.Charge{Key: key, Limit: l, Cost: drawCost(t, l)}
 			if rapid.Bool().Draw(t, "post") {
 				charge.Cost = rapid.OneOf(rapid.Just(int64(0)), rapid.Int64Range(-l.Capacity, l.Capacity)).Draw(t, "posted")
+				if charge.Whole = rapid.IntRange(0, 3).Draw(t, "whole") == 0; charge.Whole {
+					all[g].units = 0
+				}
 				*all[g] = own{max(all[g].units+charge.Cost, 0), h.now + int64(life)}
 				h.post(g, charge)
 				continue

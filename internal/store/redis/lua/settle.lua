@@ -1,14 +1,11 @@
 -- Settle takes back and grants leases, for each of KEYS by itself. ARGV[3] has
 -- hold, give, need, ask, slack and sent behind each limit. The reply is four doubles
--- a key: units granted, units left in the pool, and reset and retry in ticks.
+-- a key: units granted, units left in the pool, and reset and retry in ticks; then
+-- what could not be done.
 
-local out, pos = {}, 1
-for i = 1, #KEYS do
-  local l, kind, hold, give, need, ask, slack, sent
-  l, kind, pos = limit(pos)
-  hold, give, need, ask, slack, sent, pos = unpack('<dddddd', ARGV[3], pos)
-  local s = kind.load(KEYS[i], l, slack)
-  local leases = KEYS[i] .. ':l'
+local function settle(key, l, kind, hold, give, need, ask, slack, sent)
+  local s = kind.load(key, l, slack)
+  local leases = key .. ':l'
 
   local had, known, record = 0, 0, call('HGET', leases, ARGV[2])
   if record then had, known = kind.lease(s, record) end
@@ -35,6 +32,16 @@ for i = 1, #KEYS do
     end
   end
   kind.save(s, l)
-  out[i] = pack('<dddd', granted, free - granted, kind.reset(s, l), retry)
+  return pack('<dddd', granted, free - granted, kind.reset(s, l), retry)
 end
-return table.concat(out)
+
+local out, bad, pos = {}, {}, 1
+for i = 1, #KEYS do
+  local l, kind, hold, give, need, ask, slack, sent
+  l, kind, pos = limit(pos)
+  hold, give, need, ask, slack, sent, pos = unpack('<dddddd', ARGV[3], pos)
+  out[i] = attempt(bad, i, function()
+    return settle(KEYS[i], l, kind, hold, give, need, ask, slack, sent)
+  end) or pack('<dddd', 0, 0, 0, 0)
+end
+return table.concat(out) .. table.concat(bad)

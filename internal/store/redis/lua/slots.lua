@@ -34,8 +34,11 @@ function slots.take(s, l, cost)
   return true, max(left, 0), 0, 0, 0
 end
 
-function slots.post(s, l, cost)
-  local own = max(s.own + cost, 0)
+function slots.post(s, l, cost) slots.set(s, s.own + cost) end
+
+-- set has the gateway have n units.
+function slots.set(s, n)
+  local own = max(n, 0)
   s.used = s.used + own - s.own
   s.own, s.dirty = own, true
 end
