@@ -124,7 +124,7 @@ func runCase(t *testing.T, c *Case, d Driver, ca *CA, store string) {
 			}
 		}
 		if s.Record != "" {
-			n.checkRecord(t, i, expand.Replace(s.Record))
+			n.checkRecord(t, i, reply.Header.Get("X-Request-Id"), expand.Replace(s.Record))
 		}
 	}
 	if bad := origin.Bad(); bad != nil {
@@ -301,9 +301,28 @@ func (r *records) lines() []string {
 	return strings.Split(strings.TrimSuffix(r.buf.String(), "\n"), "\n")
 }
 
-// checkRecord waits for the record of request i and compares the members that
-// want names. null is for a member that must not be there.
-func (n *node) checkRecord(t *testing.T, i int, want string) {
+// find returns the record of a request, nil when it is not there yet. Records are
+// written behind the answers, those of several connections in any order.
+func (r *records) find(t *testing.T, id string) map[string]any {
+	t.Helper()
+	for _, line := range r.lines() {
+		if line == "" {
+			continue
+		}
+		var got map[string]any
+		if err := json.Unmarshal([]byte(line), &got); err != nil {
+			t.Fatalf("record %q: %v", line, err)
+		}
+		if got["id"] == id {
+			return got
+		}
+	}
+	return nil
+}
+
+// checkRecord waits for the record of request i, which has the id, and compares the
+// members that want names. null is for a member that must not be there.
+func (n *node) checkRecord(t *testing.T, i int, id, want string) {
 	t.Helper()
 	var expected, got map[string]any
 	if err := json.Unmarshal([]byte(want), &expected); err != nil {
@@ -314,12 +333,7 @@ func (n *node) checkRecord(t *testing.T, i int, want string) {
 	again := time.NewTicker(5 * time.Millisecond)
 	defer again.Stop()
 	for {
-		// Lines may be out of order for a moment: the test waits between requests,
-		// so that they are not.
-		if lines := n.records.lines(); len(lines) > i && lines[i] != "" {
-			if err := json.Unmarshal([]byte(lines[i]), &got); err != nil {
-				t.Fatalf("record %q: %v", lines[i], err)
-			}
+		if got = n.records.find(t, id); got != nil {
 			break
 		}
 		select {
