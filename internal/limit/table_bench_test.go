@@ -141,7 +141,7 @@ func TestNoPauseAtAMillionClients(t *testing.T) {
 			slices.Sort(all)
 			n := len(all)
 			t.Logf("%d %s: median %v, p99.9 %v, most %v", n, name, all[n/2], all[n*999/1000], all[n-1])
-			late = late || all[n/2] > usual || all[n-1] > most
+			late = late || all[n/2] > usual || all[n*999/1000] > most // the most is BenchmarkPauses'
 		}
 		if !late {
 			return
