@@ -266,7 +266,7 @@ Medians of %d runs, on %d cores of %s (Linux %s, Redis %s, commit %s, %s). Gatew
 most %.2f of %d; other work on the machine used up to %.2f. The rates are chosen so that the cores carry 1.5 times the limit; with each request
 a script they are full at 9,000/s, so the exact limit is smaller. In the case that
 suffered most 99%% of the requests were sent within %.1f ms of their time, and 99%% of those admitted were answered within %.0f ms (within %.0f ms in the
-best of its runs: the rest is waiting for a core).
+best of its runs, so what else the machine does decides that).
 
 - *Admitted* is the share of all requests, then of those to the first gateway and to the others.
 - *Above* is as above. Of the real gateways it is what is certain from outside, where a request was decided at some time between
