@@ -35,6 +35,7 @@ type extra struct {
 	wants  atomic.Bool
 	next   *extra
 	again  bool // the settler's own: it may be tried once more
+	calm   bool // the settler's own: it is among those that can wait
 
 	// A saved quota: entry holds the count, loaded says that the count of before the
 	// start is in it, under mu while it is read.

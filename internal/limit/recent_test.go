@@ -39,7 +39,20 @@ func TestRecentMistakesFewKeysForKnown(t *testing.T) {
 			known++
 		}
 	}
-	if known > 100 {
+	if known > 150 {
 		t.Errorf("%d of a million new keys were taken for known ones", known)
+	}
+}
+
+func TestRecentKnowsAThousandKeysInTurn(t *testing.T) {
+	var r recent
+	now := time.Unix(1_800_000_000, 0).UnixNano()
+	for round := range 3 {
+		for i := range uint64(1000) {
+			hash := (i + 1) * 0x9e3779b97f4a7c15
+			if r.again(hash^hash>>29, now) != (round > 0) {
+				t.Fatalf("key %d is not what it should be in round %d", i, round)
+			}
+		}
 	}
 }

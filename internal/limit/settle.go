@@ -19,6 +19,7 @@ type settler struct {
 	active map[*extra]struct{}
 	due    []*extra
 	later  []*extra // wanted to be settled while another settlement of theirs was under way
+	calm   []*extra // want to be settled, and can wait until more have come together
 	in     []store.Settlement
 	out    []store.Grant
 }
@@ -26,6 +27,8 @@ type settler struct {
 const (
 	settleEvery = 250 * time.Millisecond // to look for what is idle
 	settleBatch = 512                    // settlements in one call
+	settleRest  = 5 * time.Millisecond   // what a lease may wait that lasts for calmly, so
+	calmly      = 50 * time.Millisecond  // that one call serves many keys of little traffic
 )
 
 func newSettler(e *Engine) *settler {
@@ -43,15 +46,26 @@ func (s *settler) push(x *extra) {
 func (s *settler) run() {
 	t := time.NewTicker(settleEvery)
 	defer t.Stop()
+	rest := time.NewTimer(settleRest)
+	defer rest.Stop()
+	resting := true
 	for {
 		select {
 		case <-s.e.stop:
 			return
 		case <-s.stack.wake:
 			s.receive()
+		case <-rest.C:
+			resting = false
+			s.receive()
+			s.rouse()
 		case <-t.C:
 			s.receive()
 			s.idle()
+		}
+		if len(s.calm) > 0 && !resting {
+			rest.Reset(settleRest)
+			resting = true
 		}
 		s.settle(background)
 	}
@@ -59,13 +73,34 @@ func (s *settler) run() {
 
 // receive takes what requests have pushed.
 func (s *settler) receive() {
+	now := s.e.now()
 	s.stack.take(func(x *extra) {
 		s.active[x] = struct{}{}
-		if x.wants.Swap(false) {
+		switch {
+		case !x.wants.Load():
+		case x.lease.Lasts(now) >= calmly: // wants stays set, so that nobody pushes it again
+			if x.calm {
+				return
+			}
+			x.calm = true
+			s.calm = append(s.calm, x)
+		default:
+			x.wants.Store(false)
 			x.again = true
 			s.due = append(s.due, x)
 		}
 	})
+}
+
+// rouse has the calm ones settled.
+func (s *settler) rouse() {
+	for _, x := range s.calm {
+		x.calm, x.again = false, true
+		x.wants.Store(false)
+		s.due = append(s.due, x)
+	}
+	clear(s.calm)
+	s.calm = s.calm[:0]
 }
 
 // idle adds the leases that hold what nobody uses, and forgets those that hold

@@ -118,8 +118,10 @@ type Lease struct {
 	freed atomic.Int64 // when the pool may serve what it last refused
 	asof  atomic.Int64 // when level was true
 	fresh atomic.Int64 // refunds of what was taken before it are void
-	back  atomic.Int64 // refunds: a generation of 16 bits, units of 48
-	limit atomic.Pointer[Limit]
+	// demand is rate for others to read, units/s.
+	demand atomic.Int64
+	back   atomic.Int64 // refunds: a generation of 16 bits, units of 48
+	limit  atomic.Pointer[Limit]
 
 	flight flight
 	last   int64   // Sent of the last settlement
@@ -269,6 +271,20 @@ func (l *Lease) void() int64 {
 			return units + w&unitMask
 		}
 	}
+}
+
+// Lasts is for how long what is held will do at the demand of late, and not beyond
+// its end. It is 0 when refunds wait: somebody may need them.
+func (l *Lease) Lasts(now int64) time.Duration {
+	if l.back.Load()&unitMask != 0 {
+		return 0
+	}
+	end := time.Duration(max(l.until.Load()-now, 0))
+	demand := l.demand.Load()
+	if left := l.left.Load(); demand > 0 && left < demand*int64(end/time.Second+1) {
+		end = min(end, time.Duration(left)*time.Second/time.Duration(demand))
+	}
+	return end
 }
 
 // Idle reports whether units are held that nobody has used for a second, or that

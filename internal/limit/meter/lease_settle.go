@@ -96,6 +96,7 @@ func (l *Lease) measure(now, demand int64) {
 		tau = float64(rise)
 	}
 	l.rate += (r - l.rate) * (1 - math.Exp(-dt/tau))
+	l.demand.Store(int64(l.rate))
 	l.at = now
 }
 
