@@ -63,12 +63,12 @@ func start(file string, f *config.File, stdout, stderr io.Writer) (_ *node, err 
 	if err != nil {
 		return nil, err
 	}
-	if n.state, err = openState(f, n.log, n.telemetry); err != nil {
+	if n.state, err = openState(f, filepath.Dir(file), n.log, n.telemetry); err != nil {
 		return nil, errors.Join(err, n.telemetry.Close(context.Background()))
 	}
 	n.Gateway = gateway.New(gateway.Options{
 		Log: n.log, Telemetry: n.telemetry, Dir: filepath.Dir(file),
-		Specs: gateway.Builtins(n.state.limits.Specs()), Note: n.state.limits.Note,
+		Specs: gateway.Builtins(n.state.auth.Specs(), n.state.limits.Specs()), Note: n.state.limits.Note,
 	})
 	n.server = server.New(n.Gateway, server.Options{Log: n.log})
 	defer func() {

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"log/slog"
 
+	"github.com/sluice-gateway/sluice/internal/auth"
 	"github.com/sluice-gateway/sluice/internal/config"
 	"github.com/sluice-gateway/sluice/internal/limit"
 	"github.com/sluice-gateway/sluice/internal/store"
@@ -22,15 +23,17 @@ import (
 // it. It is used under the node's lock.
 type state struct {
 	limits *limit.Engine
+	auth   *auth.Engine
 	shared *redis.Client // nil: without state.redis
 	file   *store.File   // nil: nothing has needed it yet
 	dir    string        // where the file is; empty: quotas are not kept
 }
 
 // openState opens what a first configuration needs. On an error nothing is open.
-func openState(f *config.File, log *slog.Logger, t *telemetry.Telemetry) (*state, error) {
+func openState(f *config.File, dir string, log *slog.Logger, t *telemetry.Telemetry) (*state, error) {
 	s := &state{dir: f.State.Dir}
 	o := limit.Options{Log: log, Telemetry: t}
+	who := auth.Options{Log: log, Telemetry: t, Dir: dir}
 	var err error
 	switch {
 	case f.State.Redis != nil:
@@ -44,7 +47,7 @@ func openState(f *config.File, log *slog.Logger, t *telemetry.Telemetry) (*state
 		}
 		o.File = s.file
 	}
-	s.limits = limit.New(o)
+	s.limits, s.auth = limit.New(o), auth.New(who)
 	return s, nil
 }
 
@@ -89,7 +92,7 @@ func (s *state) prepare(f *config.File) error {
 // close gives leases back and writes quotas, as long as ctx allows. Nothing may be
 // decided any more.
 func (s *state) close(ctx context.Context) error {
-	failed := []error{s.limits.Close(ctx)}
+	failed := []error{s.limits.Close(ctx), s.auth.Close(ctx)}
 	if s.shared != nil {
 		failed = append(failed, s.shared.Close(ctx))
 	}

@@ -175,7 +175,10 @@ type Caller struct {
 	Roles         []string
 	Permissions   []string
 	Attributes    map[string]string
-	Key           string // name of the key that was used, for records; never the key itself
+	// Claims are what a token says, as JSON has it: numbers are float64 or json.Number.
+	// Read-only.
+	Claims map[string]any
+	Key    string // name of the key that was used, for records; never the key itself
 }
 
 // LimitState is what a limit says of itself behind its decision, for the

@@ -24,6 +24,7 @@ import (
 
 	"go.uber.org/goleak"
 
+	"github.com/sluice-gateway/sluice/internal/auth"
 	"github.com/sluice-gateway/sluice/internal/config"
 	"github.com/sluice-gateway/sluice/internal/gateway"
 	"github.com/sluice-gateway/sluice/internal/limit"
@@ -139,6 +140,7 @@ func indent(s string) string {
 // node is a gateway in this process, joined as cmd/sluice joins it.
 type node struct {
 	telemetry *telemetry.Telemetry
+	auth      *auth.Engine
 	limits    *limit.Engine
 	shared    *redis.Client // nil: everything is counted here
 	gateway   *gateway.Gateway
@@ -176,8 +178,9 @@ func startNode(t *testing.T, text string, ca *CA) *node {
 		o.Shared = n.shared
 	}
 	n.limits = limit.New(o)
+	n.auth = auth.New(auth.Options{Log: log, Telemetry: n.telemetry, Dir: dir})
 	n.gateway = gateway.New(gateway.Options{
-		Log: log, Telemetry: n.telemetry, Specs: gateway.Builtins(n.limits.Specs()), Note: n.limits.Note, Dir: dir,
+		Log: log, Telemetry: n.telemetry, Specs: gateway.Builtins(n.auth.Specs(), n.limits.Specs()), Note: n.limits.Note, Dir: dir,
 	})
 	n.server = server.New(n.gateway, server.Options{Log: log})
 	t.Cleanup(func() { n.close(t) })
@@ -201,6 +204,9 @@ func (n *node) close(t *testing.T) {
 		t.Errorf("close: %v", err)
 	}
 	n.gateway.Close()
+	if err := n.auth.Close(ctx); err != nil {
+		t.Errorf("auth: %v", err)
+	}
 	if err := n.limits.Close(ctx); err != nil {
 		t.Errorf("limits: %v", err)
 	}

@@ -36,7 +36,7 @@ import (
 type Options struct {
 	Log       *slog.Logger
 	Telemetry *telemetry.Telemetry
-	Specs     []policy.Spec // usually Builtins(limits)
+	Specs     []policy.Spec // usually Builtins(auth, limits)
 	// Note is told of every exchange that ends, before its record; nil: nobody is. It
 	// must not wait.
 	Note func(*exchange.Exchange)

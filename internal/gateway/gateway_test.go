@@ -9,6 +9,7 @@ import (
 
 	"go.uber.org/goleak"
 
+	"github.com/sluice-gateway/sluice/internal/auth"
 	"github.com/sluice-gateway/sluice/internal/config"
 	"github.com/sluice-gateway/sluice/internal/exchange"
 	"github.com/sluice-gateway/sluice/internal/telemetry"
@@ -48,7 +49,7 @@ func build(t testing.TB, text string) *Gateway {
 	if err != nil {
 		t.Fatal(err)
 	}
-	g := New(Options{Log: quiet, Telemetry: tel, Specs: Builtins(nil)})
+	g := New(Options{Log: quiet, Telemetry: tel, Specs: Builtins(auth.New(auth.Options{}).Specs(), nil)})
 	t.Cleanup(func() { g.Close(); _ = tel.Close(t.Context()) })
 	load(t, g, text)
 	return g

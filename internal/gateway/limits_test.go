@@ -11,6 +11,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/sluice-gateway/sluice/internal/auth"
 	"github.com/sluice-gateway/sluice/internal/config"
 	"github.com/sluice-gateway/sluice/internal/exchange"
 	"github.com/sluice-gateway/sluice/internal/limit"
@@ -46,7 +47,7 @@ func gatewayOf(t *testing.T, specs []policy.Spec, note func(*exchange.Exchange))
 	if err != nil {
 		t.Fatal(err)
 	}
-	g := New(Options{Log: quiet, Telemetry: tel, Specs: Builtins(specs), Note: note})
+	g := New(Options{Log: quiet, Telemetry: tel, Specs: Builtins(auth.New(auth.Options{}).Specs(), specs), Note: note})
 	t.Cleanup(func() { g.Close(); _ = tel.Close(t.Context()) })
 	return g
 }

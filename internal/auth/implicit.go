@@ -14,11 +14,16 @@ import (
 	"github.com/sluice-gateway/sluice/internal/telemetry"
 )
 
-// Clients is the spec that finds out which of the configuration's clients calls,
-// by the key in X-Api-Key. It refuses nobody: who has no key, or one that is not
-// known or has run out, is nobody in particular. A known key is taken off the
-// request, so that no upstream gets to see it.
-var Clients = policy.Spec{Name: "clients", Phase: policy.Authenticate, New: newClients}
+// newImplicit is the filter of a configuration without authenticators: it finds out
+// which client calls, by the key in X-Api-Key. It refuses nobody: who has no key, or
+// one that is not known or has run out, is nobody in particular. A known key is taken
+// off the request, so that no upstream gets to see it.
+func (e *Engine) newImplicit(env *policy.Env) (policy.Filter, error) {
+	if len(env.File.Clients) == 0 {
+		return nil, nil
+	}
+	return policy.Common(env, func() *directory { return newClientKeys(env.File.Clients) }), nil
+}
 
 // directory finds clients by the SHA-256 of their keys. One is made for each
 // configuration and serves all its routes.
@@ -39,14 +44,7 @@ type credential struct {
 
 var _ policy.Filter = (*directory)(nil)
 
-func newClients(_ *config.Route, env *policy.Env) (policy.Filter, error) {
-	if len(env.File.Clients) == 0 {
-		return nil, nil
-	}
-	return policy.Common(env, func() *directory { return newDirectory(env.File.Clients) }), nil
-}
-
-func newDirectory(clients []config.Client) *directory {
+func newClientKeys(clients []config.Client) *directory {
 	d := &directory{keys: map[[sha256.Size]byte]*credential{}}
 	for i := range clients {
 		c := &clients[i]

@@ -19,7 +19,7 @@ var noon = time.Date(2026, 11, 25, 12, 0, 0, 0, time.UTC)
 
 func clientsOf(t testing.TB, clients ...config.Client) policy.Filter {
 	t.Helper()
-	f, err := Clients.New(&config.Route{}, &policy.Env{File: &config.File{Clients: clients}})
+	f, err := New(Options{}).newAuthenticate(&config.Route{}, &policy.Env{File: &config.File{Clients: clients}})
 	if err != nil || f == nil {
 		t.Fatal(f, err)
 	}
@@ -125,12 +125,12 @@ func TestAllRoutesShareOneDirectory(t *testing.T) {
 		Common: &sync.Map{},
 	}
 	one, two := env, env
-	a, _ := Clients.New(&config.Route{}, &one)
-	b, _ := Clients.New(&config.Route{}, &two)
+	a, _ := New(Options{}).newAuthenticate(&config.Route{}, &one)
+	b, _ := New(Options{}).newAuthenticate(&config.Route{}, &two)
 	if a == nil || a != b {
 		t.Error("each route has its own")
 	}
-	if f, err := Clients.New(&config.Route{}, &policy.Env{File: &config.File{}}); f != nil || err != nil {
+	if f, err := New(Options{}).newAuthenticate(&config.Route{}, &policy.Env{File: &config.File{}}); f != nil || err != nil {
 		t.Errorf("without clients: %v, %v", f, err)
 	}
 }
