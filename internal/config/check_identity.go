@@ -17,9 +17,6 @@ func (c *checker) identity() {
 		cl, at := &f.Clients[i], fmt.Sprintf("clients[%d]", i)
 		c.known(at+".plan", cl.Plan, plans, "plan", "plans")
 		for j, role := range cl.Roles {
-			if f.Roles == nil {
-				break // that there are none yet is said elsewhere
-			}
 			c.known(fmt.Sprintf("%s.roles[%d]", at, j), role, roles, "role", "roles")
 		}
 	}
@@ -38,8 +35,11 @@ func (c *checker) identity() {
 		}
 	}
 	for _, name := range keysOf(f.Authenticators) {
-		c.authenticator(path{}.key("authenticators").key(name).String(), name)
+		at := path{}.key("authenticators").key(name).String()
+		c.authenticator(at, name)
+		c.authenticatorKind(at, f.Authenticators[name])
 	}
+	c.tokens()
 	c.rateLimits()
 }
 
@@ -115,6 +115,7 @@ func (c *checker) routePolicies(at string, r *Route) {
 		}
 	} else {
 		for i, all := range r.Auth.Use {
+			c.together(at, i, all)
 			for j, name := range all {
 				c.known(c.authPath(at, i, j), name, names, "authenticator", "authenticators")
 			}

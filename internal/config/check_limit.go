@@ -106,8 +106,6 @@ func (c *checker) rateLimit(at string, r *RateLimit) {
 func (c *checker) counted(at, part string, before []string) {
 	header, isHeader := strings.CutPrefix(part, "header:")
 	switch {
-	case strings.HasPrefix(part, "claim:"):
-		c.report(at, "config.not_supported", "%s is not supported yet, choose another value", c.subject(at, part))
 	case isHeader && tokenProblem(header):
 		c.report(at, "config.bad_header", "%s counts by a header that no request can have, try one like header:X-Tenant", c.subject(at, part))
 	case strings.EqualFold(part, "header:X-Api-Key") && len(c.f.Clients) > 0:

@@ -123,6 +123,7 @@ func fill(f *File) {
 			}
 		}
 	}
+	credentialFields(f)
 	scope := "local"
 	if f.State.Redis != nil {
 		scope = "leased"

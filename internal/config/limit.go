@@ -10,7 +10,7 @@ type RateLimit struct {
 	Burst *int64 `yaml:"burst" min:"1"`
 	// Requests at work at one time, for `concurrency`.
 	Limit *int64 `yaml:"limit" min:"1"`
-	// What is counted apart; several make a combination. `claim:NAME` is not supported yet.
+	// What is counted apart; several make a combination.
 	Per []string `yaml:"per" default:"client" enum:"client|ip|route|global|header:NAME|query:NAME|claim:NAME|attribute:NAME"`
 	// What one request counts: a number, or a CEL expression over client, request, params
 	// and now. What comes to no finite number of at least 0 counts as 1.

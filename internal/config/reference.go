@@ -48,6 +48,7 @@ var codes = [...][2]string{
 	{"config.masked", "`***` in place of a secret"},
 	{"config.missing", "something that must be given"},
 	{"config.needs_restart", "a change that cannot be made while the gateway runs"},
+	{"config.no_audience", "a `jwt` that looks at no audience (a warning)"},
 	{"config.no_match", "a pattern of `include` that matches no file (a warning)"},
 	{"config.no_routes", "a configuration without routes (a warning)"},
 	{"config.not_allowed_here", "a key that belongs in another place"},

@@ -2,11 +2,12 @@ package config
 
 // State is where what policies remember is kept.
 type State struct {
-	// A folder for what outlives the gateway: for now the use of quotas, when it is not
-	// counted in `redis`. It is made, for the gateway's user alone, when something needs
+	// A folder for what outlives the gateway: the use of quotas, clients and keys made through
+	// the admin API, and tokens, when they are not in `redis`. It is made, for the gateway's user alone, when something needs
 	// it, and belongs to one gateway at a time.
 	Dir string `yaml:"dir" default:"data" check:"place"`
-	// State shared by several gateways: rate limits and quotas. Absent: each keeps its own.
+	// State shared by several gateways: rate limits and quotas, clients, keys and tokens. Absent:
+	// each keeps its own.
 	Redis *Redis `yaml:"redis"`
 }
 

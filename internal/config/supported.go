@@ -9,11 +9,6 @@ import "strings"
 // A pattern is a path: * is any key or index, ROUTE any route and the defaults of
 // any api, and =value at the end matches that value only.
 var notSupported = [...]string{
-	"limits.auth_failures",
-	"clients.*.roles",
-	"roles",
-	"authenticators",
-	"tokens",
 	"cache",
 	"upstreams.*.protocol=h2",
 	"upstreams.*.protocol=h2c",
@@ -22,12 +17,9 @@ var notSupported = [...]string{
 	"upstreams.*.outlier",
 	"upstreams.*.breaker",
 	"upstreams.*.lambda",
-	"apis.*.resource_policy",
 	"apis.*.openapi",
 	"ROUTE.cors",
 	"ROUTE.waf",
-	"ROUTE.auth",
-	"ROUTE.authorize",
 	"ROUTE.validate",
 	"ROUTE.idempotency",
 	"ROUTE.request.headers",
@@ -35,7 +27,6 @@ var notSupported = [...]string{
 	"ROUTE.request.body",
 	"ROUTE.cache",
 	"ROUTE.response",
-	"audit",
 	"tracing",
 }
 

@@ -16,6 +16,7 @@ package exchange
 import (
 	"context"
 	"net/netip"
+	"strings"
 	"sync"
 	"time"
 )
@@ -179,6 +180,27 @@ type Caller struct {
 	// Read-only.
 	Claims map[string]any
 	Key    string // name of the key that was used, for records; never the key itself
+}
+
+// Claim returns a claim by its name, or by a path of names with dots between them
+// such as realm_access.roles; nil when there is none.
+func (c *Caller) Claim(path string) any {
+	if v, ok := c.Claims[path]; ok {
+		return v
+	}
+	level := c.Claims
+	for {
+		name, rest, more := strings.Cut(path, ".")
+		v := level[name]
+		if !more {
+			return v
+		}
+		var ok bool
+		if level, ok = v.(map[string]any); !ok {
+			return nil
+		}
+		path = rest
+	}
 }
 
 // LimitState is what a limit says of itself behind its decision, for the

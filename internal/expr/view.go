@@ -1,6 +1,7 @@
 package expr
 
 import (
+	"encoding/json"
 	"maps"
 	"reflect"
 	"strings"
@@ -34,7 +35,7 @@ func (v *view) reset() {
 	v.headers.full, v.query.full, v.params.full, v.attributes.full = nil, nil, nil, nil
 }
 
-// noClaims is what claims holds until something provides them.
+// noClaims is what claims holds for nobody known, and without a token.
 var noClaims = types.NewStringInterfaceMap(types.DefaultTypeAdapter, map[string]any{})
 
 // ResolveName returns a variable.
@@ -45,11 +46,42 @@ func (v *view) ResolveName(name string) (any, bool) {
 	case "params":
 		return &v.params, true
 	case "claims":
-		return noClaims, true
+		return v.claims(), true
 	case "now":
 		return types.Timestamp{Time: v.x.Start}, true
 	}
 	return nil, false
+}
+
+// claims are those of the caller.
+func (v *view) claims() any {
+	if v.x.Caller == nil || len(v.x.Caller.Claims) == 0 {
+		return noClaims
+	}
+	return types.NewStringInterfaceMap(numbers{types.DefaultTypeAdapter}, v.x.Caller.Claims)
+}
+
+// numbers makes numbers of JSON what they are: an int where they are whole and fit,
+// a double else.
+type numbers struct{ types.Adapter }
+
+func (n numbers) NativeToValue(value any) ref.Val {
+	switch v := value.(type) {
+	case json.Number:
+		if i, err := v.Int64(); err == nil {
+			return types.Int(i)
+		}
+		f, err := v.Float64()
+		if err != nil {
+			return types.NewErr("the number %s is too large", v)
+		}
+		return types.Double(f)
+	case []any:
+		return types.NewDynamicList(n, v)
+	case map[string]any:
+		return types.NewStringInterfaceMap(n, v)
+	}
+	return n.Adapter.NativeToValue(value)
 }
 
 // Parent is nil: there is nothing behind an exchange.

@@ -40,7 +40,7 @@ func (g *Gateway) Routes() []RouteInfo {
 	for _, r := range s.routes {
 		i := RouteInfo{
 			API: r.info.API, Name: r.info.Name, Stage: r.info.Stage, Hosts: r.hosts, Listeners: r.listeners,
-			Methods: r.source.Methods, Path: r.info.Pattern, Filters: r.chain.Names(), MaxBody: r.maxBody, Config: r.at,
+			Methods: r.source.Methods, Path: r.info.Pattern, Filters: r.chain.Names(), MaxBody: r.maxBody, Config: r.at, Upstreams: []Share{},
 		}
 		if r.timeout > 0 {
 			i.Timeout = r.timeout.String()

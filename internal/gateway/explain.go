@@ -129,7 +129,9 @@ func (s *Snapshot) explain(q Question) (*Explanation, error) {
 		e.refused(exchange.AsError(err))
 		return e, nil
 	}
-	e.destination(r, x)
+	if len(r.targets.upstreams) > 0 {
+		e.destination(r, x)
+	}
 	return e, nil
 }
 

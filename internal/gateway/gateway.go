@@ -206,7 +206,7 @@ func (g *Gateway) answer(r *route, x *exchange.Exchange) error {
 	}
 	err := r.chain.Request(x)
 	if err == nil {
-		err = r.targets.pick().Do(x)
+		err = r.targets.do(x)
 	}
 	if err != nil && err != exchange.Done {
 		refuse(x, exchange.AsError(err))

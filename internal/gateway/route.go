@@ -39,6 +39,14 @@ type split struct {
 	ends      []int // running sums of the weights
 }
 
+// do has one of them answer. Where there are none a filter should have.
+func (s *split) do(x *exchange.Exchange) error {
+	if len(s.upstreams) == 0 {
+		return &exchange.Error{Code: exchange.RouteNotFound, Side: exchange.Client, Detail: "There is nothing here."}
+	}
+	return s.pick().Do(x)
+}
+
 // pick chooses an upstream.
 func (s *split) pick() *upstream.Upstream {
 	if len(s.upstreams) == 1 {
@@ -98,6 +106,7 @@ type placed struct {
 	api   *config.API // nil: outside any
 	route *config.Route
 	at    string
+	own   bool // the gateway's own: it answers itself
 }
 
 // place lists all routes of a file in its order.
@@ -105,13 +114,13 @@ func place(f *config.File) []placed {
 	var all []placed
 	for a := range f.APIs {
 		for r := range f.APIs[a].Routes {
-			all = append(all, placed{&f.APIs[a], &f.APIs[a].Routes[r], fmt.Sprintf("apis[%d].routes[%d]", a, r)})
+			all = append(all, placed{api: &f.APIs[a], route: &f.APIs[a].Routes[r], at: fmt.Sprintf("apis[%d].routes[%d]", a, r)})
 		}
 	}
 	for r := range f.Routes {
-		all = append(all, placed{nil, &f.Routes[r], fmt.Sprintf("routes[%d]", r)})
+		all = append(all, placed{route: &f.Routes[r], at: fmt.Sprintf("routes[%d]", r)})
 	}
-	return all
+	return append(all, tokenRoutes(f)...)
 }
 
 // pattern is what the router matches, the whole canonical path, and how much of

@@ -195,7 +195,9 @@ func (b *builder) route(i int, p placed, upstreams map[string]*upstream.Upstream
 	b.s.lenient.KeepEncodedSlash = b.s.lenient.KeepEncodedSlash || r.paths.KeepEncodedSlash
 	r.meter = b.g.telemetry.Route(r.info.API, r.info.Name)
 	b.s.release = append(b.s.release, func() error { r.meter.Release(); return nil })
-	b.targets(r, p, upstreams)
+	if !p.own {
+		b.targets(r, p, upstreams)
+	}
 	if q := p.route.Request; q != nil && q.Path != "" {
 		names, err := router.ParamNames(pattern)
 		if err != nil {

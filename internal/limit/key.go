@@ -3,6 +3,7 @@ package limit
 import (
 	"crypto/sha256"
 	"encoding/hex"
+	"encoding/json"
 	"fmt"
 	"hash"
 	"net/netip"
@@ -24,6 +25,7 @@ import (
 //	header:NAME     =<value>, or - without such a field
 //	query:NAME      =<value>, or - without such a parameter
 //	attribute:NAME  =<value>, or - without such an attribute
+//	claim:NAME      =<value>, or - without such a claim; what is no text as JSON writes it
 //
 // In what stands in <> every byte other than A-Z a-z 0-9 . _ ~ - is %XX, so that
 // no value can end its part, close the braces of a Redis key, or break a line of a
@@ -76,6 +78,7 @@ const (
 	keyHeader
 	keyQuery
 	keyAttribute
+	keyClaim
 )
 
 var plainKinds = map[string]keyKind{"global": keyGlobal, "client": keyClient, "ip": keyAddress, "route": keyRoute}
@@ -92,7 +95,7 @@ func secretName(name string) bool {
 	return slices.ContainsFunc(credentials, func(part string) bool { return strings.Contains(name, part) })
 }
 
-var namedKinds = map[string]keyKind{"header": keyHeader, "query": keyQuery, "attribute": keyAttribute}
+var namedKinds = map[string]keyKind{"header": keyHeader, "query": keyQuery, "attribute": keyAttribute, "claim": keyClaim}
 
 // newKeyMaker compiles the words of `per`; none at all are [client]. The error
 // says what to write instead.
@@ -117,13 +120,10 @@ func newKeyPart(word string) (keyPart, error) {
 		return keyPart{kind: kind}, nil
 	}
 	kind, name, _ := strings.Cut(word, ":")
-	if kind == "claim" {
-		return keyPart{}, fmt.Errorf("%q: claims are not supported yet, use client or attribute:NAME", word)
-	}
 	named, ok := namedKinds[kind]
 	switch {
 	case !ok:
-		return keyPart{}, fmt.Errorf("%q is nothing to count by, use client, ip, route, global, header:NAME, query:NAME or attribute:NAME", word)
+		return keyPart{}, fmt.Errorf("%q is nothing to count by, use client, ip, route, global, header:NAME, query:NAME, attribute:NAME or claim:NAME", word)
 	case name == "":
 		return keyPart{}, fmt.Errorf("%q: name the %s, as in %s:NAME", word, kind, kind)
 	}
@@ -227,6 +227,8 @@ func (w *keyWriter) part(p *keyPart, x *exchange.Exchange) {
 		w.query(p.name, x.Request.Query)
 	case keyAttribute:
 		w.attribute(p.name, x.Caller)
+	case keyClaim:
+		w.claim(p.name, x.Caller)
 	}
 }
 
@@ -296,6 +298,27 @@ func (w *keyWriter) attribute(name string, c *exchange.Caller) {
 		}
 	}
 	w.raw("-")
+}
+
+func (w *keyWriter) claim(name string, c *exchange.Caller) {
+	if c == nil {
+		w.raw("-")
+		return
+	}
+	switch v := c.Claim(name).(type) {
+	case nil:
+		w.raw("-")
+	case string:
+		w.raw("=")
+		escape(w, v)
+	default:
+		w.raw("=")
+		text, err := json.Marshal(v)
+		if err != nil {
+			text = []byte(err.Error()) // claims come from JSON
+		}
+		escape(w, text)
+	}
 }
 
 func (w *keyWriter) query(name string, query []byte) {
