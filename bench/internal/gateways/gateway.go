@@ -43,6 +43,20 @@ type Limit struct {
 	// by themselves whatever they say.
 	Scope string // local, leased or exact
 	Redis string // empty: none
+	// Identity is who is counted: nil, whoever the field names; else those that it
+	// knows, and others are answered with 401.
+	Identity *Identity
+}
+
+// Identity is callers that have to be known.
+type Identity struct {
+	Keys []string // of the callers in turn, values of the limit's field
+	// Tokens says that the callers have JSON Web Tokens in Authorization beside their
+	// keys, of this issuer, for the audience bench, and signed with ES256; JWK is the
+	// public key. Gateways that do not verify tokens look at the keys.
+	Tokens bool
+	Issuer string
+	JWK    string
 }
 
 // Burst is how many requests may come at once: those of a second.

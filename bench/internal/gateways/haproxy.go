@@ -2,6 +2,7 @@ package gateways
 
 import (
 	"context"
+	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -32,7 +33,13 @@ func (g *haproxy) Write(s *Setup) (Command, error) {
 	for _, r := range s.Routes {
 		routes.WriteString(r + " origin\n")
 	}
-	for name, text := range map[string]string{"routes.map": routes.String(), "answer.json": s.Answer} {
+	var keys strings.Builder
+	if s.Limit != nil && s.Limit.Identity != nil {
+		for i, key := range s.Limit.Identity.Keys {
+			fmt.Fprintf(&keys, "%s client-%d\n", key, i)
+		}
+	}
+	for name, text := range map[string]string{"routes.map": routes.String(), "keys.map": keys.String(), "answer.json": s.Answer} {
 		if err := os.WriteFile(filepath.Join(s.Dir, name), []byte(text), 0o644); err != nil {
 			return Command{}, err
 		}

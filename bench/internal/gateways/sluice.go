@@ -2,6 +2,7 @@ package gateways
 
 import (
 	"context"
+	"os"
 	"path/filepath"
 	"strings"
 )
@@ -24,6 +25,11 @@ func (g *sluice) Prepare(ctx context.Context, tools *Tools) (string, error) {
 func (g *sluice) Lacks(*Setup) string { return "" }
 
 func (g *sluice) Write(s *Setup) (Command, error) {
+	if s.Limit != nil && s.Limit.Identity != nil && s.Limit.Identity.Tokens {
+		if err := os.WriteFile(filepath.Join(s.Dir, "callers.jwk"), []byte(s.Limit.Identity.JWK), 0o644); err != nil {
+			return Command{}, err
+		}
+	}
 	conf, err := render(s, "sluice.yaml")
 	return Command{
 		Path: g.path, Args: []string{"run", "-c", filepath.Base(conf)}, Metrics: s.Admin, Shares: s.Limit != nil && s.Limit.Redis != "",

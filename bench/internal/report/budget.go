@@ -36,6 +36,10 @@ func Budgets() []Budget {
 		{"CPU per request over nginx's", "limit-local", conns, 1.4, 1.2, 2, "", ratio("nginx")},
 		{"heap allocations per request", "limit-local", conns, 2, 0, 2, "", heap},
 		{"CPU that the limit adds", "limit-leased", conns, 1, 0.5, 2, " µs", limit},
+		{"CPU per request over nginx's", "key-limit", conns, 1.4, 1.2, 2, "", ratio("nginx")},
+		{"heap allocations per request", "key-limit", conns, 2, 0, 2, "", heap},
+		{"CPU per request over nginx's with keys", "jwt-limit", conns, 1.45, 1.25, 2, "", ratio("nginx")},
+		{"heap allocations per request", "jwt-limit", conns, 2, 0, 2, "", heap},
 	}
 }
 

@@ -54,7 +54,7 @@ func requests(sc *Scenario) []*load.Request {
 	paths := sc.paths()
 	if sc.Limit != "" {
 		for i := range limitKeys {
-			all = append(all, load.NewRequest("GET", scheme, host, paths[i%len(paths)], append(fields, keyField+": "+key(i)), nil))
+			all = append(all, load.NewRequest("GET", scheme, host, paths[i%len(paths)], append(fields, sc.credentials(i)...), nil))
 		}
 		return all
 	}
@@ -118,7 +118,10 @@ func probe(sc *Scenario, addr string) error {
 	}
 	req.Host = host
 	if sc.Limit != "" {
-		req.Header.Set(keyField, key(0))
+		for _, line := range sc.credentials(0) {
+			name, value, _ := strings.Cut(line, ": ")
+			req.Header.Set(name, value)
+		}
 	}
 	resp, err := client.Do(req)
 	if err != nil {
@@ -235,6 +238,11 @@ func (s *subject) read(run *load.Run, tree, origin []int, first bool) (reading, 
 
 // closed measures one window of as many requests as the subject takes.
 func (b *Bench) closed(ctx context.Context, s *subject, warm time.Duration) (report.Closed, error) {
+	return b.saturate(ctx, s, warm, b.Window)
+}
+
+// saturate measures a window of a given length of as many requests as the subject takes.
+func (b *Bench) saturate(ctx context.Context, s *subject, warm, window time.Duration) (report.Closed, error) {
 	tree, err := proc.Tree(s.cmd.Process.Pid)
 	if err != nil {
 		return report.Closed{}, errors.Join(err, s.ended())
@@ -244,7 +252,7 @@ func (b *Bench) closed(ctx context.Context, s *subject, warm time.Duration) (rep
 		return report.Closed{}, errors.Join(err, s.origin.ended())
 	}
 	run, err := load.Start(s.target, load.Plan{
-		Conns: s.conns, Threads: b.Threads, Warm: warm, Window: b.Window, CPUs: b.loadCPUs,
+		Conns: s.conns, Threads: b.Threads, Warm: warm, Window: window, CPUs: b.loadCPUs,
 	})
 	if err != nil {
 		return report.Closed{}, errors.Join(err, s.ended())
@@ -262,7 +270,7 @@ func (b *Bench) closed(ctx context.Context, s *subject, warm time.Duration) (rep
 	if err != nil {
 		return report.Closed{}, err
 	}
-	if err := sleepUntil(ctx, before.at.Add(b.Window)); err != nil {
+	if err := sleepUntil(ctx, before.at.Add(window)); err != nil {
 		return report.Closed{}, err
 	}
 	after, err := s.read(run, tree, origin, false)

@@ -24,6 +24,9 @@ type Scenario struct {
 	// "local", "leased" or "exact"; empty: there is none. It never refuses at this
 	// load. Every gateway also runs once without it, to tell what it adds.
 	Limit string
+	// Identity is how the caller is known, and counted by: "key" by an API key, "jwt" by a
+	// token of its own beside the key, which is what gateways without tokens count by.
+	Identity string
 	// Budgeted scenarios have their latency measured in every round, the others in
 	// the first three.
 	Budgeted bool
@@ -71,6 +74,14 @@ func Scenarios() []Scenario {
 		{
 			Name: "limit-exact", Conns: []int{64}, Limit: "exact",
 			About: "As limit-local, but Sluice asks a Redis beside it about every request. " + aloneWithLimit,
+		},
+		{
+			Name: "key-limit", Conns: []int{64}, Limit: "local", Identity: "key",
+			About: "As forward, for 1,000 clients in turn, each with an API key that is looked up and a token bucket of its own (1,000,000/s): clients and keys in Sluice, a map and limit_req in nginx, a map and a stick table in HAProxy. Other keys are refused.",
+		},
+		{
+			Name: "jwt-limit", Conns: []int{64}, Limit: "local", Identity: "jwt",
+			About: "As key-limit, but Sluice knows the clients by tokens signed with ES256, each verified once and then remembered. nginx and HAProxy, which cannot do this without modules, look up the API key that stands beside the token.",
 		},
 	}
 }
