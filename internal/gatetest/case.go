@@ -25,6 +25,7 @@ import (
 //
 //	config     the configuration, without listeners: the runner adds "plain"
 //	           and "secure"
+//	file NAME  a file beside it
 //	request    begins a step: a request line, fields, an empty line, the body
 //	origin     what the origin answers; several: to several requests in turn.
 //	           Without one the origin must not be asked.
@@ -50,6 +51,7 @@ type Case struct {
 	Drivers []Driver
 	Stores  []string
 	Config  string
+	Files   map[string]string // beside the configuration
 	Steps   []Step
 }
 
@@ -125,6 +127,13 @@ func (c *Case) section(name, text string) error {
 		c.Config = text
 		return nil
 	}
+	if file, ok := strings.CutPrefix(name, "file "); ok {
+		if c.Files == nil {
+			c.Files = map[string]string{}
+		}
+		c.Files[file] = text + "\n"
+		return nil
+	}
 	if name == "request" {
 		c.Steps = append(c.Steps, Step{Request: text})
 		return nil
@@ -143,7 +152,7 @@ func (c *Case) section(name, text string) error {
 	case "record":
 		s.Record = text
 	default:
-		return fmt.Errorf("%q is none of config, request, origin, seen, reply, record", name)
+		return fmt.Errorf("%q is none of config, file NAME, request, origin, seen, reply, record", name)
 	}
 	return nil
 }

@@ -96,7 +96,7 @@ func runCase(t *testing.T, c *Case, d Driver, ca *CA, store string) {
 		// The budget is not what these cases are about.
 		text = fmt.Sprintf("state: {redis: {addresses: [%q], prefix: %q, timeout: 5s}}\n%s", store, t.Name()+":", text)
 	}
-	n := startNode(t, text, ca)
+	n := startNode(t, text, c.Files, ca)
 	_, port, _ := net.SplitHostPort(n.addr(d))
 	proto := "HTTP/1.1"
 	if d.H2 {
@@ -155,9 +155,14 @@ listeners:
   - {name: secure, address: "127.0.0.1:0", tls: {certificates: [{cert: server.crt, key: server.key}]}}
 `
 
-func startNode(t *testing.T, text string, ca *CA) *node {
+func startNode(t *testing.T, text string, files map[string]string, ca *CA) *node {
 	t.Helper()
 	dir := t.TempDir()
+	for name, content := range files {
+		if err := os.WriteFile(filepath.Join(dir, name), []byte(content), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
 	ca.Files(t, dir, "server", "*.test", "*.example.com", "*.api.example.com", "example.com", "localhost", "127.0.0.1")
 	f, found := config.Parse(filepath.Join(dir, "sluice.yaml"), []byte(listeners+text+"\n"), config.Env{})
 	if err := found.Err(); err != nil {
