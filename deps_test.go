@@ -56,6 +56,7 @@ var rooms = map[string][]string{
 	"internal/config/generate":       {"config"},
 	"internal/gatetest":              nil, // test only: may import all
 	"internal/store/redis/redistest": nil,
+	"internal/store/recordtest":      nil,
 	"apptest":                        nil,
 }
 

@@ -9,7 +9,7 @@ require (
 	golang.org/x/sys v0.50.0
 )
 
-require golang.org/x/text v0.43.0 // indirect
+require golang.org/x/text v0.44.0 // indirect
 
 require github.com/sluice-gateway/sluice v0.0.0
 

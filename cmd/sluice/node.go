@@ -7,12 +7,15 @@ import (
 	"log/slog"
 	"path/filepath"
 	"reflect"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
 
 	"github.com/sluice-gateway/sluice/internal/admin"
+	"github.com/sluice-gateway/sluice/internal/audit"
 	"github.com/sluice-gateway/sluice/internal/config"
+	"github.com/sluice-gateway/sluice/internal/exchange"
 	"github.com/sluice-gateway/sluice/internal/gateway"
 	"github.com/sluice-gateway/sluice/internal/server"
 	"github.com/sluice-gateway/sluice/internal/telemetry"
@@ -27,6 +30,7 @@ type node struct {
 	*gateway.Gateway
 	telemetry *telemetry.Telemetry
 	state     *state
+	audit     *audit.Log
 	server    *server.Server
 	admin     *admin.Server
 	draining  atomic.Bool
@@ -66,9 +70,12 @@ func start(file string, f *config.File, stdout, stderr io.Writer) (_ *node, err 
 	if n.state, err = openState(f, filepath.Dir(file), n.log, n.telemetry); err != nil {
 		return nil, errors.Join(err, n.telemetry.Close(context.Background()))
 	}
+	if n.audit, err = openAudit(f, filepath.Dir(file), n.log, n.telemetry); err != nil {
+		return nil, errors.Join(err, n.state.close(context.Background()), n.telemetry.Close(context.Background()))
+	}
 	n.Gateway = gateway.New(gateway.Options{
 		Log: n.log, Telemetry: n.telemetry, Dir: filepath.Dir(file),
-		Specs: gateway.Builtins(n.state.auth.Specs(), n.state.limits.Specs()), Note: n.state.limits.Note,
+		Specs: gateway.Builtins(slices.Concat(n.audit.Specs(), n.state.auth.Specs()), n.state.limits.Specs()), Note: n.note,
 	})
 	n.server = server.New(n.Gateway, server.Options{Log: n.log})
 	defer func() {
@@ -81,7 +88,7 @@ func start(file string, f *config.File, stdout, stderr io.Writer) (_ *node, err 
 	// First the probes, which say that nothing is ready; then the routes; last the
 	// listeners, so that no request finds a gateway without routes.
 	n.admin, err = admin.New(admin.Options{
-		Config: f.Admin, Gateway: n, Configuration: n, Limits: n.state.limits, Metrics: n.telemetry.Handler(), Log: n.log,
+		Config: f.Admin, Gateway: n, Configuration: n, Limits: n.state.limits, Identities: n.state.auth.Directory(), Metrics: n.telemetry.Handler(), Audit: n.audit, Log: n.log,
 	})
 	if err != nil {
 		return nil, err
@@ -90,6 +97,31 @@ func start(file string, f *config.File, stdout, stderr io.Writer) (_ *node, err 
 		return nil, err
 	}
 	return n, nil
+}
+
+// openAudit opens the audit log that f names. Without one there is a log that a later
+// configuration may give a file.
+func openAudit(f *config.File, dir string, log *slog.Logger, t *telemetry.Telemetry) (*audit.Log, error) {
+	o := audit.Options{Dir: dir, Log: log, Telemetry: t}
+	if f.Audit != nil {
+		o.File, o.OnFault = f.Audit.File, f.Audit.OnFault
+	}
+	return audit.Open(o)
+}
+
+// note is told of every exchange that ends.
+func (n *node) note(x *exchange.Exchange) {
+	n.state.limits.Note(x)
+	n.audit.Note(x)
+}
+
+// swapped is the audit log's line about f replacing what runs.
+func (n *node) swapped(f *config.File, source string) audit.Event {
+	detail := map[string]any{"source": source, "to": admin.Version(f)}
+	if was := n.running.Load(); was != nil {
+		detail["from"] = admin.Version(was)
+	}
+	return audit.Event{Kind: "config.swap", Detail: detail}
 }
 
 // first puts the first configuration in force.
@@ -104,6 +136,7 @@ func (n *node) first(f *config.File) error {
 	if err := n.listen(f); err != nil {
 		return err
 	}
+	n.audit.Write(n.swapped(f, "file"))
 	n.inForce(f)
 	return nil
 }
@@ -127,13 +160,13 @@ func (n *node) inForce(f *config.File) {
 func (n *node) take(f *config.File) config.Diagnostics {
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	found, _ := n.apply(f, nil)
+	found, _ := n.apply(f, "file", nil)
 	return found
 }
 
 // apply does it, with write between everything that can fail and the swap. The
 // caller holds mu.
-func (n *node) apply(f *config.File, write func() error) (config.Diagnostics, error) {
+func (n *node) apply(f *config.File, source string, write func() error) (config.Diagnostics, error) {
 	plan, found := n.Prepare(f)
 	if plan == nil {
 		return found, nil
@@ -147,19 +180,28 @@ func (n *node) apply(f *config.File, write func() error) (config.Diagnostics, er
 		plan.Discard()
 		return append(found, f.Diagnose("log.access.output", "config.log", "%v", err)), nil
 	}
+	trail, err := n.audit.Prepare(f.Audit)
+	if err != nil {
+		plan.Discard()
+		logs.Discard()
+		return append(found, f.Diagnose("audit.file", "config.audit", "%v", err)), nil
+	}
 	if err := n.listen(f); err != nil {
 		plan.Discard()
 		logs.Discard()
+		trail.Discard()
 		return append(found, f.Diagnose("listeners", "config.listen", "%v", err)), nil
 	}
 	if write != nil {
 		if err := write(); err != nil {
 			plan.Discard()
 			logs.Discard()
+			trail.Discard()
 			return found, errors.Join(err, n.listen(n.running.Load()))
 		}
 	}
 	logs.Commit()
+	trail.Commit(n.swapped(f, source))
 	n.inForce(f)
 	plan.Commit()
 	return found, nil
@@ -198,7 +240,7 @@ func (n *node) Apply(f *config.File, c admin.Change) (config.Diagnostics, error)
 	if c.Persist {
 		write = func() error { return replaceFile(n.file, f.Source()) }
 	}
-	found, err := n.apply(f, write)
+	found, err := n.apply(f, "PUT", write)
 	if err == nil && found.Err() == nil && c.Persist {
 		n.started.Store(f)
 	}
@@ -222,7 +264,7 @@ func (n *node) close(ctx context.Context) error {
 	if n.admin != nil {
 		failed = append(failed, n.admin.Close(ctx))
 	}
-	failed = append(failed, n.telemetry.Close(ctx))
+	failed = append(failed, n.audit.Close(ctx), n.telemetry.Close(ctx))
 	return errors.Join(failed...)
 }
 

@@ -87,6 +87,7 @@ func observeRedis(t *telemetry.Telemetry, c *redis.Client) {
 			}
 		}},
 		{"sluice_redis_round_trip_seconds_total", "The time that all answered calls took.", nil, func(emit telemetry.Emit) { emit(c.Stats().TripTime.Seconds()) }},
+		{"sluice_redis_records_regressed_total", "How often Redis had records older than what was known: it was restored, or lost its last writes.", nil, func(emit telemetry.Emit) { emit(float64(c.Regressed())) }},
 		{"sluice_redis_breaker_opened_total", "How often calls stopped because Redis did not answer.", nil, func(emit telemetry.Emit) { emit(float64(c.Stats().Opened)) }},
 	} {
 		t.RegisterCounter(m.name, m.help, m.labels, m.read)

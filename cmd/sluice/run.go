@@ -72,6 +72,7 @@ func (n *node) run(ctx context.Context, loaded contents) error {
 			if err := n.telemetry.Reopen(); err != nil {
 				n.log.Error("reopening the access log", "error", err)
 			}
+			n.audit.Reopen()
 			if n.unwatched {
 				continue
 			}

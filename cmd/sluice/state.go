@@ -16,9 +16,9 @@ import (
 	"github.com/sluice-gateway/sluice/internal/telemetry"
 )
 
-// state is what a node counts and remembers, beyond configurations: the limiter,
-// and behind it the store that is shared with other gateways or the file that
-// keeps quotas over a restart. What a configuration says of state holds from the
+// state is what a node counts and remembers, beyond configurations: the limiter and
+// who may call, and behind them the store that is shared with other gateways or the
+// file that keeps quotas, clients, keys and tokens over a restart. What a configuration says of state holds from the
 // start on; only the file is opened later, by the first configuration that needs
 // it. It is used under the node's lock.
 type state struct {
@@ -40,12 +40,12 @@ func openState(f *config.File, dir string, log *slog.Logger, t *telemetry.Teleme
 		if s.shared, err = redis.Dial(redis.Options{Config: f.State.Redis, Gateway: gatewayID(), Log: log}); err != nil {
 			return nil, fmt.Errorf("state.redis: %w", err)
 		}
-		o.Shared = s.shared
+		o.Shared, who.Records = s.shared, s.shared
 	case s.wants(f):
 		if s.file, err = store.OpenFile(s.dir); err != nil {
 			return nil, fmt.Errorf("state.dir: %w", err)
 		}
-		o.File = s.file
+		o.File, who.Records = s.file, s.file
 	}
 	s.limits, s.auth = limit.New(o), auth.New(who)
 	return s, nil
@@ -59,7 +59,7 @@ func gatewayID() string {
 }
 
 // wants reports whether f needs the file and it is not open yet: something counts
-// over a restart, and no shared store does it.
+// or is remembered over a restart, and no shared store does it.
 func (s *state) wants(f *config.File) bool {
 	if s.shared != nil || s.file != nil || s.dir == "" {
 		return false
@@ -69,7 +69,12 @@ func (s *state) wants(f *config.File) bool {
 			return true
 		}
 	}
-	return false
+	for _, a := range f.Authenticators {
+		if a.APIKey != nil || a.Issued != nil || a.Signature != nil {
+			return true
+		}
+	}
+	return f.Tokens != nil
 }
 
 // prepare opens the file when f is the first configuration to need it. The file
@@ -85,6 +90,7 @@ func (s *state) prepare(f *config.File) error {
 	if err := s.limits.Keep(file); err != nil {
 		return errors.Join(err, file.Close())
 	}
+	s.auth.Keep(file)
 	s.file = file
 	return nil
 }

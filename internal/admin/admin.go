@@ -33,6 +33,8 @@ import (
 
 	"golang.org/x/net/netutil"
 
+	"github.com/sluice-gateway/sluice/internal/audit"
+	"github.com/sluice-gateway/sluice/internal/auth"
 	"github.com/sluice-gateway/sluice/internal/config"
 	"github.com/sluice-gateway/sluice/internal/gateway"
 	"github.com/sluice-gateway/sluice/internal/upstream"
@@ -91,7 +93,9 @@ type Options struct {
 	Gateway       Gateway
 	Configuration Configuration
 	Limits        Limits
+	Identities    *auth.Directory // clients and keys that are made here
 	Metrics       http.Handler
+	Audit         *audit.Log // nil: changes are not recorded
 	Log           *slog.Logger
 }
 
@@ -126,12 +130,16 @@ func New(o Options) (*Server, error) {
 	if t := o.Config.Token.Reveal(); t != "" {
 		s.token = sha256.Sum256([]byte(t))
 	}
+	if s.Identities == nil {
+		s.Identities = auth.New(auth.Options{}).Directory() // which has no place to keep anything
+	}
 	s.endpoints = s.table()
+	s.audited()
 	for _, l := range []struct {
 		name, address string
 		handler       http.Handler
 	}{
-		{"address", o.Config.Address, http.HandlerFunc(s.serve)},
+		{"address", o.Config.Address, s.refusals(http.HandlerFunc(s.serve))},
 		{"probes", o.Config.Probes, s.only("/healthz", "/readyz")},
 		{"metrics", o.Config.Metrics, s.only("/metrics")},
 	} {

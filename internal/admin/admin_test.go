@@ -18,6 +18,7 @@ import (
 
 	"go.uber.org/goleak"
 
+	"github.com/sluice-gateway/sluice/internal/auth"
 	"github.com/sluice-gateway/sluice/internal/config"
 	"github.com/sluice-gateway/sluice/internal/gateway"
 	"github.com/sluice-gateway/sluice/internal/limit"
@@ -47,6 +48,8 @@ type node struct {
 	routes   []Route
 	panics   bool
 
+	directory *auth.Directory // nil: there is no place for clients and keys
+	records   *drawer         // of the directory
 	storeAway bool
 	asks      []string // of the limiter
 
@@ -155,7 +158,7 @@ func start(t *testing.T, n *node, c config.Admin) *Server {
 		c.Address = "127.0.0.1:0"
 	}
 	s, err := New(Options{
-		Config: c, Gateway: n, Configuration: n, Limits: n, Log: slog.New(slog.DiscardHandler),
+		Config: c, Gateway: n, Configuration: n, Limits: n, Identities: n.directory, Log: slog.New(slog.DiscardHandler),
 		Metrics: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { _, _ = io.WriteString(w, "sluice_up 1\n") }),
 	})
 	if err != nil {

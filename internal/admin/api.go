@@ -32,6 +32,7 @@ type endpoint struct {
 
 var (
 	jsonTypes     = []string{"application/json"}
+	patchTypes    = []string{"application/json", "application/merge-patch+json"}
 	documentTypes = []string{"application/yaml", "application/x-yaml", "text/yaml", "text/x-yaml", "application/json"}
 )
 
@@ -51,6 +52,17 @@ func (s *Server) table() map[string][]endpoint {
 		{method: "PUT", path: "/v1/config", params: []string{"dry_run", "persist"}, types: documentTypes, serve: s.putConfig},
 		{method: "GET", path: "/v1/usage", params: []string{"client", "period"}, serve: s.usage},
 		{method: "GET", path: "/v1/hot", params: []string{"what"}, serve: s.hot},
+		{method: "GET", path: "/v1/clients", serve: s.getClients},
+		{method: "POST", path: "/v1/clients", types: jsonTypes, serve: s.postClient},
+		{method: "GET", path: "/v1/clients/{id}", serve: s.getClient},
+		{method: "PATCH", path: "/v1/clients/{id}", types: patchTypes, serve: s.patchClient},
+		{method: "DELETE", path: "/v1/clients/{id}", serve: s.deleteClient},
+		{method: "GET", path: "/v1/keys", params: []string{"client", "revoked"}, serve: s.getKeys},
+		{method: "POST", path: "/v1/keys", types: jsonTypes, serve: s.postKey},
+		{method: "GET", path: "/v1/keys/{id}", serve: s.getKey},
+		{method: "PATCH", path: "/v1/keys/{id}", types: patchTypes, serve: s.patchKey},
+		{method: "DELETE", path: "/v1/keys/{id}", serve: s.deleteKey},
+		{method: "POST", path: "/v1/keys/{id}/rotate", types: jsonTypes, serve: s.rotateKey},
 		{method: "POST", path: "/v1/explain", types: jsonTypes, serve: s.explain},
 	}
 	if s.Config.Pprof {
@@ -96,7 +108,8 @@ func (s *Server) answer(w http.ResponseWriter, r *http.Request, guard func(*http
 			internal("The log has more, under this request id.").write(w)
 		}
 	}()
-	path := r.URL.Path
+	path, id := idOf(r)
+	r.SetPathValue("id", id)
 	if strings.HasPrefix(path, pprofPath) {
 		path = pprofPath
 	} else {

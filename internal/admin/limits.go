@@ -38,13 +38,18 @@ func (s *Server) usage(w http.ResponseWriter, r *http.Request) *problem {
 	if f == nil {
 		return notReady()
 	}
-	client := slices.IndexFunc(f.Clients, func(c config.Client) bool { return c.ID == id })
-	if id != "" && client < 0 {
-		return noClient(id)
+	everybody, err := s.everybody()
+	if err != nil {
+		return s.trouble(err)
 	}
-	clients := f.Clients
-	if client >= 0 {
-		clients = f.Clients[client : client+1]
+	var clients []config.Client
+	for _, c := range everybody {
+		if id == "" || c.ID == id {
+			clients = append(clients, config.Client{ID: c.ID, Plan: c.Plan})
+		}
+	}
+	if id != "" && clients == nil {
+		return noClient(id)
 	}
 	list, err := s.Limits.Usage(r.Context(), id, period, byPlan(f, clients))
 	if err != nil {

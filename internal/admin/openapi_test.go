@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"maps"
 	"net/http"
+	"net/http/httptest"
 	"os"
 	"reflect"
 	"slices"
@@ -105,6 +106,7 @@ func TestEveryEndpointIsDescribedAndEveryDescriptionServed(t *testing.T) {
 func TestAnswersAreOfTheDescribedStatusAndType(t *testing.T) {
 	d := described(t)
 	n := newNode(t, document)
+	n.keep(t)
 	s := start(t, n, config.Admin{Pprof: true})
 	tokened := start(t, n, config.Admin{Token: config.NewSecret("t")})
 	tag := s.ask("GET", "/v1/config", "").header.Get("ETag")
@@ -113,7 +115,7 @@ func TestAnswersAreOfTheDescribedStatusAndType(t *testing.T) {
 	check := func(s *Server, method, target, body string, header ...string) {
 		t.Helper()
 		r := s.ask(method, target, body, header...)
-		path, _, _ := strings.Cut(target, "?")
+		path, _ := idOf(httptest.NewRequest(method, strings.NewReplacer("{", "%7B", "}", "%7D").Replace(target), nil))
 		if path != pprofPath && strings.HasPrefix(path, pprofPath) {
 			path = pprofPath
 		}
@@ -162,6 +164,7 @@ func TestAnswersAreOfTheDescribedStatusAndType(t *testing.T) {
 	check(s, "GET", "/v1/usage?period=year", "")
 	check(s, "GET", "/v1/hot?what=clients", "")
 	check(s, "GET", "/v1/hot?what=cache", "")
+	checkIdentities(t, n, s, check)
 	n.storeAway = true
 	check(s, "GET", "/v1/usage", "")
 	n.draining = true
@@ -193,6 +196,9 @@ func TestSchemasAreTheTypes(t *testing.T) {
 		"Applied": reflect.TypeFor[Applied](), "Diagnostic": reflect.TypeFor[config.Diagnostic](), "Question": reflect.TypeFor[Question](),
 		"Explanation": reflect.TypeFor[gateway.Explanation](), "Finding": reflect.TypeFor[policy.Finding](), "Destination": reflect.TypeFor[gateway.Destination](),
 		"Problem": reflect.TypeFor[problem](), "Caller": reflect.TypeFor[gateway.Caller](),
+		"Client": reflect.TypeFor[Client](), "ClientList": reflect.TypeFor[ClientList](), "ClientRequest": reflect.TypeFor[ClientRequest](), "ClientChange": reflect.TypeFor[ClientChange](),
+		"Key": reflect.TypeFor[Key](), "KeyList": reflect.TypeFor[KeyList](), "KeyRequest": reflect.TypeFor[KeyRequest](), "NewKey": reflect.TypeFor[NewKey](),
+		"KeyChange": reflect.TypeFor[KeyChange](), "Rotation": reflect.TypeFor[Rotation](),
 		"UsageList": reflect.TypeFor[UsageList](), "Usage": reflect.TypeFor[limit.Usage](), "HotList": reflect.TypeFor[HotList](), "Hot": reflect.TypeFor[limit.Hot](),
 	}
 	if a, b := slices.Sorted(maps.Keys(types)), slices.Sorted(maps.Keys(d.Components.Schemas)); !slices.Equal(a, b) {
@@ -234,7 +240,7 @@ func TestSchemasAreTheTypes(t *testing.T) {
 			t.Errorf("the manual has no place for %s, which problems of this code lead to", code)
 		}
 	}
-	for _, p := range []*problem{badRequest(""), forbidden(""), notFound(), notAllowed(""), tooLarge(""), notReady(), stale(""), invalid(nil), internal(""), notImplemented(""), unavailable()} {
+	for _, p := range []*problem{badRequest(""), forbidden(""), notFound(), notAllowed(""), tooLarge(""), notReady(), stale(""), invalid(nil), internal(""), conflict("", ""), notImplemented(""), unavailable()} {
 		if !slices.Contains(codes, p.Code) {
 			t.Errorf("the code %s is not documented", p.Code)
 		}
@@ -242,6 +248,9 @@ func TestSchemasAreTheTypes(t *testing.T) {
 }
 
 func jsonType(t reflect.Type) string {
+	if t.Kind() == reflect.Pointer {
+		t = t.Elem()
+	}
 	switch t.Kind() {
 	case reflect.Bool:
 		return "boolean"

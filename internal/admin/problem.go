@@ -20,6 +20,7 @@ type problem struct {
 	Instance string             `json:"instance"` // the request id
 	Code     string             `json:"code"`
 	Errors   config.Diagnostics `json:"errors,omitempty"` // of a configuration
+	Owner    string             `json:"owner,omitempty"`  // config or api, of 409
 
 	allow string // of 405
 	etag  string // of 412
@@ -42,7 +43,7 @@ func notFound() *problem {
 
 func noClient(id string) *problem {
 	p := notFound()
-	p.Detail = "The running configuration declares no client " + strconv.Quote(id) + "."
+	p.Detail = "There is no client " + strconv.Quote(id) + ", neither declared by the configuration nor made through this API."
 	return p
 }
 
@@ -79,6 +80,10 @@ func invalid(found config.Diagnostics) *problem {
 		Status: http.StatusUnprocessableEntity, Code: "config_invalid", Title: "Configuration not valid",
 		Detail: "Nothing was changed.", Errors: found,
 	}
+}
+
+func conflict(detail, owner string) *problem {
+	return &problem{Status: http.StatusConflict, Code: "conflict", Title: "Conflict", Detail: detail, Owner: owner}
 }
 
 func internal(detail string) *problem {

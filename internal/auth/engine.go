@@ -64,12 +64,13 @@ func New(o Options) *Engine {
 // Keep gives the engine the place where clients, keys and tokens are kept, before
 // the first configuration that needs it. Only the first call counts.
 func (e *Engine) Keep(r store.Records) {
-	e.directory.keep(r)
-	e.issuer.keep(r)
-	r.Watch(func(keys []string) {
+	r.Watch(func(keys []string) { // first: what changes while they are read must not be missed
 		e.directory.changed(keys)
 		e.issuer.changed(keys)
 	})
+	e.directory.keep(r)
+	e.issuer.keep(r)
+	e.guard.used.keep(r)
 }
 
 // Directory is the clients and keys that there are.

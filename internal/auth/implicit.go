@@ -1,12 +1,10 @@
 package auth
 
 import (
-	"crypto/sha256"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"strings"
-	"time"
 
 	"github.com/sluice-gateway/sluice/internal/config"
 	"github.com/sluice-gateway/sluice/internal/exchange"
@@ -15,53 +13,33 @@ import (
 )
 
 // newImplicit is the filter of a configuration without authenticators: it finds out
-// which client calls, by the key in X-Api-Key. It refuses nobody: who has no key, or
-// one that is not known or has run out, is nobody in particular. A known key is taken
-// off the request, so that no upstream gets to see it.
+// which client calls, by the key in X-Api-Key, which is one of the configuration's or
+// of the admin API's. It refuses nobody: who has no key, or one that is not known or
+// has run out, is nobody in particular. A known key is taken off the request, so that
+// no upstream gets to see it.
 func (e *Engine) newImplicit(env *policy.Env) (policy.Filter, error) {
-	if len(env.File.Clients) == 0 {
+	if len(env.File.Clients) == 0 && !e.directory.kept() {
 		return nil, nil
 	}
-	return policy.Common(env, func() *directory { return newClientKeys(env.File.Clients) }), nil
-}
-
-// directory finds clients by the SHA-256 of their keys. One is made for each
-// configuration and serves all its routes.
-//
-// The look-up compares digests in a time that depends on them. It need not be
-// constant: whoever measures it learns about the digest of what he sent, which he
-// can neither choose bit by bit nor turn into a key, and the keys themselves are
-// not here to be compared.
-type directory struct {
-	keys map[[sha256.Size]byte]*credential
-}
-
-// credential is one key of a client.
-type credential struct {
-	caller exchange.Caller
-	until  time.Time // from when on it is refused; zero: never
-}
-
-var _ policy.Filter = (*directory)(nil)
-
-func newClientKeys(clients []config.Client) *directory {
-	d := &directory{keys: map[[sha256.Size]byte]*credential{}}
-	for i := range clients {
-		c := &clients[i]
-		attributes := texts(c.Attributes)
-		for j := range c.Keys {
-			k := &c.Keys[j]
-			cred := &credential{caller: exchange.Caller{
-				ID: c.ID, Plan: c.Plan, Roles: c.Roles, Permissions: narrow(c.Permissions, k.Permissions), Attributes: attributes, Key: k.Name,
-			}}
-			if k.ExpiresAt != nil {
-				cred.until = *k.ExpiresAt
-			}
-			d.keys[k.Digest()] = cred
+	return policy.Common(env, func() *implicit {
+		r := &realm{engine: e, file: env.File, clients: map[string]*config.Client{}, granted: permissionsOf(env.File.Roles)}
+		for i := range env.File.Clients {
+			r.clients[env.File.Clients[i].ID] = &env.File.Clients[i]
 		}
-	}
-	return d
+		user := e.directory.user(r, "", true)
+		user.lenient = true
+		return &implicit{realm: r, user: user}
+	}), nil
 }
+
+// implicit finds clients by their keys. One is made for each configuration and serves
+// all its routes.
+type implicit struct {
+	realm *realm // without authenticators
+	user  keyUser
+}
+
+var _ policy.Filter = (*implicit)(nil)
 
 // texts are attributes as policies compare them: texts as they are, all else as
 // JSON writes it.
@@ -112,56 +90,52 @@ func covers(wide, permission string) bool {
 	return wide == permission
 }
 
-// What the look-up finds wrong with a key. No client gets to read it.
-var (
-	errNoKey   = errors.New("no X-Api-Key")
-	errUnknown = errors.New("the key is none of the configuration's")
-	errExpired = errors.New("the key has run out")
-)
+var errNoKey = errors.New("no X-Api-Key")
 
-// find returns whose key the request has. The credential is there for a key that
-// has run out too.
-func (d *directory) find(x *exchange.Exchange) (*credential, error) {
+// find returns whose key the request has, and why it does not count. The credential
+// is there for a key that is known and does not work, too.
+func (f *implicit) find(x *exchange.Exchange) (*credential, *exchange.Caller, error) {
 	key := x.Request.Header.GetID(exchange.XAPIKey)
 	if len(key) == 0 {
-		return nil, errNoKey
+		return nil, nil, errNoKey
 	}
-	c := d.keys[sha256.Sum256(key)]
-	switch {
-	case c == nil:
-		return nil, errUnknown
-	case !c.until.IsZero() && !x.Start.Before(c.until):
-		return c, errExpired
+	c, err := f.realm.keyring().match(f.realm.engine.directory, key)
+	if err != nil {
+		return nil, nil, err
 	}
-	return c, nil
+	if now := x.Start.UnixNano(); !c.works(now) {
+		return c, nil, c.fault(now)
+	}
+	who, err := f.user.caller(c)
+	if err != nil {
+		return c, nil, exchange.AsError(err).Cause
+	}
+	return c, who, nil
 }
 
 // Request notes who calls.
-func (d *directory) Request(x *exchange.Exchange) error {
-	c, err := d.find(x)
+func (f *implicit) Request(x *exchange.Exchange) error {
+	c, who, err := f.find(x)
 	if c != nil {
 		x.Request.Header.DelID(exchange.XAPIKey)
 	}
 	if err == nil {
-		x.Caller = &c.caller
+		c.touch(x.Start.UnixNano())
+		x.Caller = who
 	}
 	return nil
 }
 
 // Explain names the client, and notes it for the filters behind.
-func (d *directory) Explain(x *exchange.Exchange) policy.Opinion {
-	c, err := d.find(x)
+func (f *implicit) Explain(x *exchange.Exchange) policy.Opinion {
+	c, who, err := f.find(x)
 	if err != nil {
-		why := "nobody known: " + err.Error()
-		if c != nil {
-			why = fmt.Sprintf("nobody known: %v, a key of %s since %s", err, c.caller.ID, c.until.UTC().Format(time.RFC3339))
-		}
-		return policy.Opinion{Verdict: telemetry.Allowed, Reason: why}
+		return policy.Opinion{Verdict: telemetry.Allowed, Reason: "nobody known: " + err.Error()}
 	}
-	x.Caller = &c.caller
-	why := "the key is one of " + c.caller.ID
-	if c.caller.Key != "" {
-		why = fmt.Sprintf("the key is %q of %s", c.caller.Key, c.caller.ID)
+	x.Caller = who
+	why := "the key is one of " + c.client
+	if c.name != "" {
+		why = fmt.Sprintf("the key is %q of %s", c.name, c.client)
 	}
 	return policy.Opinion{Verdict: telemetry.Allowed, Reason: why}
 }

@@ -64,10 +64,10 @@ func TestClientsAreKnownByTheirKeys(t *testing.T) {
 	}{
 		{"a hash", "acme-key-that-is-hashed", "acme", []string{"users:read", "jobs:run"}, 0, `the key is "current" of acme`},
 		{"a value, until later", "acme-key-written-out", "acme", []string{"users:*", "jobs:run"}, 0, "the key is one of acme"},
-		{"expired now", "acme-key-of-yesterday", "", nil, 0, "nobody known: the key has run out, a key of acme since 2026-11-25T12:00:00Z"},
+		{"expired now", "acme-key-of-yesterday", "", nil, 0, "nobody known: the key config:acme/old of acme has run out, on 2026-11-25T12:00:00Z"},
 		{"another client", "key-of-somebody-else", "other", nil, 0, "the key is one of other"},
-		{"unknown", "no-such-key", "", nil, 1, "nobody known: the key is none of the configuration's"},
-		{"the hash itself", hashOf("acme-key-that-is-hashed"), "", nil, 1, "nobody known: the key is none of the configuration's"},
+		{"unknown", "no-such-key", "", nil, 1, "nobody known: no client has this key"},
+		{"the hash itself", hashOf("acme-key-that-is-hashed"), "", nil, 1, "nobody known: no client has this key"},
 		{"empty", "", "", nil, 1, "nobody known: no X-Api-Key"},
 	} {
 		x := withKey(c.key)
@@ -150,9 +150,9 @@ func TestFindingAClientDoesNotAllocate(t *testing.T) {
 func manyClients(t testing.TB) (policy.Filter, *exchange.Exchange, exchange.Field) {
 	clients := make([]config.Client, 10_000)
 	for i := range clients {
-		clients[i] = config.Client{ID: fmt.Sprint("client-", i), Keys: []config.ClientKey{{Value: config.NewSecret(fmt.Sprintf("slk_%032d", i))}}}
+		clients[i] = config.Client{ID: fmt.Sprint("client-", i), Keys: []config.ClientKey{{Value: config.NewSecret(fmt.Sprintf("key_%032d", i))}}}
 	}
-	field := exchange.Field{Name: exchange.XAPIKey.Name(), Value: fmt.Appendf(nil, "slk_%032d", len(clients)-1), ID: exchange.XAPIKey}
+	field := exchange.Field{Name: exchange.XAPIKey.Name(), Value: fmt.Appendf(nil, "key_%032d", len(clients)-1), ID: exchange.XAPIKey}
 	x := withKey()
 	x.Request.Header.Append(field)
 	f := clientsOf(t, clients...)

@@ -23,6 +23,7 @@ type realm struct {
 	authenticators map[string]authenticator
 	clients        map[string]*config.Client
 	granted        map[string][]string // the permissions of each role, those it inherits included
+	declared       declaredKeys
 	users          atomic.Int64
 	err            error // why there is none: Faults
 }
@@ -46,7 +47,7 @@ func (e *Engine) newRealm(f *config.File) *realm {
 	for _, name := range slices.Sorted(maps.Keys(f.Authenticators)) {
 		a, err := e.newAuthenticator(r, name, f.Authenticators[name])
 		if err != nil {
-			failed = append(failed, policy.At("authenticators."+name, err))
+			failed = append(failed, below("authenticators."+name, err))
 			continue
 		}
 		r.authenticators[name] = a
@@ -55,6 +56,20 @@ func (e *Engine) newRealm(f *config.File) *realm {
 		r.err = errors.Join(append(failed, r.close())...)
 	}
 	return r
+}
+
+// below is err as a Fault at a place of the configuration, or at the places below it
+// that it names.
+func below(at string, err error) error {
+	var all []error
+	for _, f := range policy.Faults(err, "") {
+		inner := *f
+		if inner.At = at; f.At != "" {
+			inner.At += "." + f.At
+		}
+		all = append(all, &inner)
+	}
+	return errors.Join(all...)
 }
 
 // newAuthenticator makes one entry of `authenticators`. An error that is a
@@ -138,8 +153,11 @@ func (r *realm) caller(authenticator string, join bool, who identity) (*exchange
 		c.Plan = cmp.Or(known.Plan, who.plan)
 		c.Roles = union(known.Roles, who.roles)
 		c.Permissions = union(known.Permissions, who.permissions)
-		c.Attributes = texts(known.Attributes)
-		maps.Copy(c.Attributes, who.attributes)
+		if c.Attributes = texts(known.Attributes); c.Attributes == nil {
+			c.Attributes = who.attributes
+		} else {
+			maps.Copy(c.Attributes, who.attributes)
+		}
 	}
 	return c, r.complete(c)
 }

@@ -64,41 +64,72 @@ func (s sources) find(x *exchange.Exchange) (value []byte, authorization bool) {
 }
 
 func (s *source) value(x *exchange.Exchange) []byte {
-	var found []byte
-	several := 0
 	switch s.kind {
 	case inHeader:
-		values := x.Request.Header.Values(s.name)
-		if s.id != exchange.Other {
-			values = x.Request.Header.ValuesID(s.id)
+		return s.inHeader(x)
+	case inQuery:
+		return s.inQuery(x)
+	default:
+		return s.inCookie(x)
+	}
+}
+
+func (s *source) inHeader(x *exchange.Exchange) []byte {
+	var found []byte
+	several := 0
+	h := &x.Request.Header
+	for i := range h.Len() {
+		f := h.At(i)
+		if f.ID == s.id && (s.id != exchange.Other || exchange.EqualFold(f.Name, s.name)) {
+			found = join(x, found, f.Value, several)
+			several++
 		}
-		for v := range values {
+	}
+	return present(found, several)
+}
+
+func (s *source) inQuery(x *exchange.Exchange) []byte {
+	var found []byte
+	several := 0
+	for rest := x.Request.Query; len(rest) > 0; {
+		var pair []byte
+		pair, rest, _ = bytes.Cut(rest, ampersand)
+		name, v, _ := bytes.Cut(pair, equals)
+		if decoded, ok := unescape(x, name); ok && bytes.Equal(decoded, s.name) {
+			if v, ok = unescape(x, v); !ok {
+				v = percent // no credential can be this
+			}
 			found = join(x, found, v, several)
 			several++
 		}
-	case inQuery:
-		for pair := range bytes.SplitSeq(x.Request.Query, ampersand) {
-			name, v, _ := bytes.Cut(pair, equals)
-			if decoded, ok := unescape(x, name); ok && bytes.Equal(decoded, s.name) {
-				if v, ok = unescape(x, v); !ok {
-					v = percent // no credential can be this
-				}
+	}
+	return present(found, several)
+}
+
+func (s *source) inCookie(x *exchange.Exchange) []byte {
+	var found []byte
+	several := 0
+	h := &x.Request.Header
+	for i := range h.Len() {
+		if h.At(i).ID != exchange.Cookie {
+			continue
+		}
+		for rest := h.At(i).Value; len(rest) > 0; {
+			var pair []byte
+			pair, rest, _ = bytes.Cut(rest, semicolon)
+			name, v, ok := bytes.Cut(bytes.TrimSpace(pair), equals)
+			if ok && bytes.Equal(name, s.name) {
 				found = join(x, found, v, several)
 				several++
 			}
 		}
-	case inCookie:
-		for line := range x.Request.Header.ValuesID(exchange.Cookie) {
-			for pair := range bytes.SplitSeq(line, semicolon) {
-				name, v, ok := bytes.Cut(bytes.TrimSpace(pair), equals)
-				if ok && bytes.Equal(name, s.name) {
-					found = join(x, found, v, several)
-					several++
-				}
-			}
-		}
 	}
-	if several > 0 && found == nil {
+	return present(found, several)
+}
+
+// present is what was found: nil for nothing, and not nil for something empty.
+func present(found []byte, n int) []byte {
+	if n > 0 && found == nil {
 		return empty
 	}
 	return found
@@ -236,5 +267,5 @@ func credentialsOf(value, scheme []byte) []byte {
 	if len(value) <= len(scheme) || value[len(scheme)] != ' ' || !exchange.EqualFold(value[:len(scheme)], scheme) {
 		return nil
 	}
-	return bytes.TrimLeft(value[len(scheme):], " ")
+	return present(bytes.TrimLeft(value[len(scheme):], " "), 1)
 }

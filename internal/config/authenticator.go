@@ -106,7 +106,7 @@ type IntrospectionAuth struct {
 	Claims ClaimNames `yaml:"claims"`
 }
 
-// HTTPAuth asks a service of one's own: 2xx admits, anything else refuses.
+// HTTPAuth asks a service of one's own: 2xx admits; 408, 429, 5xx and no answer are 503, anything else refuses.
 type HTTPAuth struct {
 	// The service. HTTPS or loopback.
 	URL string `yaml:"url" need:"true" check:"credential_url"`
@@ -127,7 +127,7 @@ type LambdaAuth struct {
 	// The AWS region.
 	Region string `yaml:"region"`
 	// Another address than AWS's own, such as a local emulator's.
-	Endpoint string `yaml:"endpoint" check:"url"`
+	Endpoint string `yaml:"endpoint" check:"credential_url"`
 	// What the function is sent: the token alone, or the request.
 	Type string `yaml:"type" default:"token" enum:"token|request"`
 	// The identity sources: what answers are kept under, and what must be present.

@@ -135,6 +135,8 @@ func credentialFields(f *File) {
 			for _, h := range a.HTTP.Send {
 				from = append(from, "header:"+h)
 			}
+		case a.Introspection != nil, a.Issued != nil, a.Basic != nil:
+			from = []string{"header:Authorization"}
 		case a.Signature != nil:
 			from = []string{"header:Signature"}
 		}

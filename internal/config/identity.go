@@ -52,7 +52,7 @@ func (k *ClientKey) Digest() (sum [sha256.Size]byte) {
 
 // Role is a named set of permissions.
 type Role struct {
-	// Roles whose permissions this one has too.
+	// Roles that this one is too, with all their permissions.
 	Inherits []string `yaml:"inherits"`
 	// Permissions: `users:read`, or `users:*` for all of `users`.
 	Permissions []string `yaml:"permissions"`

@@ -20,6 +20,7 @@ var referenceHead string
 // codes are the codes of diagnostics and what each means.
 var codes = [...][2]string{
 	{"config.admin_without_token", "the admin API could be reached from other machines without a token"},
+	{"config.audit", "an audit log that cannot be written"},
 	{"config.bad_address", "a text that is no `host:port`"},
 	{"config.bad_certificate", "a certificate, key or authority that cannot be used"},
 	{"config.bad_duration", "a text that is no duration"},

@@ -17,9 +17,11 @@ import (
 
 // children are what the test binary does as a child, in the folder it is given.
 var children = map[string]func(dir string) error{
-	"write":    writeUntilKilled,
-	"small":    writeUntilFull,
-	"stranger": openAsStranger,
+	"write":       writeUntilKilled,
+	"small":       writeUntilFull,
+	"stranger":    openAsStranger,
+	"records":     applyUntilKilled,
+	"recordsfull": recordsUntilFull,
 }
 
 func child(t *testing.T, role, dir string) *exec.Cmd {
@@ -118,11 +120,27 @@ func TestAKilledWriterLosesAtMostTheBatchUnderWay(t *testing.T) {
 // it stops during a commit: any part of the pages written before the first sync,
 // with the old head; or all of them with a torn head.
 func TestAPowerCutLosesAtMostTheBatchUnderWay(t *testing.T) {
+	t.Run("quotas", func(t *testing.T) {
+		powerCut(t, func(f *File, i int64) { save(t, f, batch(i)...) }, round)
+	})
+	t.Run("records", func(t *testing.T) {
+		powerCut(t, func(f *File, i int64) { apply(t, f, roundChanges(i)...) }, func(t *testing.T, f *File) int64 {
+			i, err := recordRound(f)
+			if err != nil {
+				t.Fatal(err)
+			}
+			return i
+		})
+	})
+}
+
+// powerCut has write make rounds 1, 2, …, and round tell which one there is.
+func powerCut(t *testing.T, write func(f *File, i int64), round func(t *testing.T, f *File) int64) {
 	dir := t.TempDir()
 	path := filepath.Join(dir, fileName)
 	f := open(t, dir)
 	for i := range int64(5) {
-		save(t, f, batch(i+1)...)
+		write(f, i+1)
 	}
 	read := func() []byte {
 		b, err := os.ReadFile(path)
@@ -132,7 +150,7 @@ func TestAPowerCutLosesAtMostTheBatchUnderWay(t *testing.T) {
 		return b
 	}
 	before := read()
-	save(t, f, batch(6)...)
+	write(f, 6)
 	after := read()
 	if err := f.Close(); err != nil {
 		t.Fatal(err)
@@ -163,10 +181,11 @@ func TestAPowerCutLosesAtMostTheBatchUnderWay(t *testing.T) {
 			t.Fatalf("%s: %v", what, err)
 		}
 		defer f.Close()
-		if got := round(t, f); got != want[0] && got != want[len(want)-1] {
+		got := round(t, f)
+		if got != want[0] && got != want[len(want)-1] {
 			t.Errorf("%s: round %d, want %v", what, got, want)
 		}
-		save(t, f, batch(9)...)
+		write(f, got+1)
 	}
 	for range 50 {
 		image := bytes.Clone(before)

@@ -13,6 +13,7 @@ import (
 	"strings"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"go.etcd.io/bbolt"
 	bolterrors "go.etcd.io/bbolt/errors"
@@ -29,6 +30,8 @@ import (
 //
 //	bucket "meta":   "format" → 1, four bytes
 //	bucket "quotas": key → index and count as varints, CRC-32C of key and value, four bytes
+//
+// and what records_file.go says, from the first record on
 //
 // (numbers in big-endian order). bbolt checks neither the file nor its records:
 // check.go looks at the structure before bbolt maps the file, and each record has
@@ -73,6 +76,9 @@ type File struct {
 	db      *bbolt.DB
 	writing sync.Mutex
 	failed  atomic.Pointer[error] // why the file is not written any more
+	commits commits
+	watcher watcher
+	now     func() time.Time // what records expire by
 }
 
 // OpenFile opens the state in dir, which is made when it is not there, for this
@@ -91,7 +97,8 @@ func OpenFile(dir string) (*File, error) {
 	if err != nil {
 		return nil, err
 	}
-	f := &File{path: filepath.Join(dir, fileName), owner: owner}
+	f := &File{path: filepath.Join(dir, fileName), owner: owner, now: time.Now}
+	f.watcher.init()
 	if err := f.open(); err != nil {
 		disown(owner)
 		return nil, err
@@ -307,18 +314,27 @@ func (f *File) DropQuotas(keys []string) error {
 
 // update changes the quotas in one transaction.
 func (f *File) update(change func(*bbolt.Bucket) error) error {
+	_, err := f.write(func(tx *bbolt.Tx) error {
+		b := tx.Bucket(quotasBucket)
+		b.FillPercent = fill
+		return change(b)
+	})
+	return err
+}
+
+// write makes changes in one transaction. With an error nothing was changed, unless
+// it is unclear: then it may be.
+func (f *File) write(change func(*bbolt.Tx) error) (unclear bool, err error) {
 	f.writing.Lock()
 	defer f.writing.Unlock()
 	if failed := f.failed.Load(); failed != nil {
-		return fmt.Errorf("store: %s is not written any more: %w; restart the gateway when the disk is well", f.path, *failed)
+		return false, fmt.Errorf("store: %s is not written any more: %w; restart the gateway when the disk is well", f.path, *failed)
 	}
 	var id int
-	err := f.guard(func() error {
+	err = f.guard(func() error {
 		err := f.db.Update(func(tx *bbolt.Tx) error {
 			id = tx.ID()
-			b := tx.Bucket(quotasBucket)
-			b.FillPercent = fill
-			return change(b)
+			return change(tx)
 		})
 		if err == nil {
 			return nil
@@ -336,11 +352,11 @@ func (f *File) update(change func(*bbolt.Bucket) error) error {
 	})
 	switch {
 	case err == nil:
-		return nil
+		return false, nil
 	case f.failed.Load() != nil:
-		return fmt.Errorf("store: %s may have been changed or not: %w; it is not written any more, restart the gateway when the disk is well", f.path, err)
+		return true, fmt.Errorf("store: %s may have been changed or not: %w; it is not written any more, restart the gateway when the disk is well", f.path, err)
 	}
-	return f.named("changed", err)
+	return false, f.named("changed", err)
 }
 
 func (f *File) named(done string, err error) error {
@@ -374,6 +390,7 @@ func (f *File) guard(work func() error) (err error) {
 // Close ends the use of the file, behind the write that is under way. Every later
 // call fails.
 func (f *File) Close() error {
+	f.watcher.close()
 	var err error
 	if f.failed.Load() == nil { // else bbolt may hold locks for ever
 		err = f.db.Close()

@@ -61,7 +61,7 @@ func TestTheManualListsEveryMetric(t *testing.T) {
 		}
 	}
 	// What the limiter shows, and what the command joins in from the other rooms.
-	for _, file := range []string{"../limit/metrics.go", "../../cmd/sluice/observe.go"} {
+	for _, file := range []string{"../limit/metrics.go", "../audit/metrics.go", "../auth/metrics.go", "../../cmd/sluice/observe.go"} {
 		for _, n := range regexp.MustCompile(`\{"(sluice_[a-z0-9_]+)",`).FindAllStringSubmatch(read(t, file), -1) {
 			exposed[n[1]] = true
 		}

@@ -151,13 +151,13 @@ func (c *Client) allow(op Op) error {
 // ask makes a call and counts how it ends. Errors of single commands are in the
 // replies, and the first one is returned, too.
 func (c *Client) ask(ctx context.Context, k *call, wait time.Duration) error {
-	key := k.commands[0].keys[0]
-	sent := time.Now() // a call that was given up is not ours to read
+	key, op := k.commands[0].keys[0], k.op // a call that was given up is not ours to read
+	sent := time.Now()
 	err := c.do(ctx, k, wait)
 	if err == errGone || err == errClosed {
 		return err
 	}
-	failed := err != nil && !errors.Is(err, store.ErrKey)
+	failed := err != nil && !errors.Is(err, store.ErrKey) && !(op == OpRecords && forbidden(err))
 	if failed {
 		if err != errLate {
 			key = k.commands[k.failed()].keys[0]
@@ -413,6 +413,14 @@ func refusal(text string) error {
 		of = store.ErrKey
 	}
 	return fmt.Errorf("%w: %w", of, &answerError{text})
+}
+
+// forbidden says that the user of Redis may not run a command of a script: other
+// scripts may work.
+func forbidden(err error) bool {
+	var answer *answerError
+	return errors.As(err, &answer) && strings.Contains(answer.text, "user_script") &&
+		(strings.Contains(answer.text, "can't run this command") || strings.Contains(answer.text, "no permissions") || strings.HasPrefix(answer.text, "NOPERM"))
 }
 
 // unsent says that there was no connection to send the command on.

@@ -9,6 +9,7 @@ import (
 	"crypto/x509"
 	"encoding/pem"
 	"errors"
+	"fmt"
 	"log/slog"
 	"math/big"
 	"net"
@@ -370,7 +371,8 @@ func TestCallsWhileOpenDoNotAllocate(t *testing.T) {
 // TestRightsThatAreEnough has all operations run with the rights that the docs name.
 func TestRightsThatAreEnough(t *testing.T) {
 	const rights = "+evalsha +eval +time +get +set +del +pexpire +hget +hset +hdel +hgetall +lindex +llen +lrange +lset +ltrim +rpush +rpop " +
-		"+zadd +zrem +zcard +zremrangebyscore +hello +ping +cluster|slots"
+		"+zadd +zrem +zcard +zremrangebyscore +hello +ping +cluster|slots " +
+		"+hlen +zrange +zcount +publish +subscribe +unsubscribe &sluice:*"
 	server := redistest.Start(t)
 	server.Do(append([]string{"ACL", "SETUSER", "gate", "on", ">secret", "~sluice:*"}, strings.Fields(rights)...)...)
 	c := dial(t, Options{Config: &config.Redis{Username: "gate", Password: config.NewSecret("secret")}}, server.Addr())
@@ -397,8 +399,24 @@ func TestRightsThatAreEnough(t *testing.T) {
 			}
 		}
 	}
+	h := watch(c)
+	within(t, 3*time.Second, "subscribed", func() bool { return server.Do("PUBSUB", "NUMSUB", c.recordKeys()[0]).([]any)[1] == int64(1) })
+	for i := range 42 { // the log of changes is cut, and what has expired is removed
+		var changes []store.Change
+		for j := range store.MaxChanges {
+			changes = append(changes, store.Change{Key: fmt.Sprintf("once/%d", j), Value: []byte{}, If: store.Always, Expires: time.Now().Add(time.Duration(i%2) * time.Hour)})
+		}
+		if _, err := c.Apply(t.Context(), changes); err != nil {
+			t.Fatal(err)
+		}
+	}
+	put(t, c, "key/1", "live")
+	within(t, 3*time.Second, "heard", func() bool { _, ok := h.of("key/1"); return ok || h.all() > 1 })
+	if got := list(t, c, ""); len(got) != store.MaxChanges+1 {
+		t.Errorf("%d records", len(got))
+	}
 	within(t, 3*time.Second, "a heartbeat", func() bool { return c.Stats().Calls[OpMembers][Answered] > 2 })
-	if s := c.Stats(); s.Calls[OpMembers][Failed] > 0 || s.Opened > 0 {
+	if s := c.Stats(); s.Calls[OpMembers][Failed] > 0 || s.Calls[OpRecords][Failed] > 0 || s.Opened > 0 {
 		t.Errorf("%+v", s)
 	}
 }

@@ -1,6 +1,6 @@
 // Package redis is the shared state of several gateways on Redis or Valkey, 7.0 or
 // later: a single server, a master behind sentinels, or a cluster. It implements
-// store.Shared and store.Health.
+// store.Shared, store.Health and store.Records (records.go).
 //
 // One decision is one script and one round trip; rueidis sends together what is in
 // flight at the same time. The scripts (lua/) compute what internal/limit/meter
@@ -15,7 +15,7 @@
 //
 // # The breaker
 //
-// Five calls in a row without a usable answer, or half of at least 20 in a second,
+// Three calls in a row without a usable answer, or half of at least 20 in a second,
 // open the breaker: calls return an error that wraps store.ErrUnavailable at once.
 // In the background a probe, every 100 to 300 ms, writes as the calls do; when that
 // works, and within the budget, the breaker closes. There is one breaker for all:
@@ -98,6 +98,8 @@ type Client struct {
 	stats   counters
 	suspect atomic.Pointer[string] // the key of the last call that failed
 
+	news newsroom // of records
+
 	listeners []func(up bool)
 	listening sync.Once
 
@@ -133,6 +135,7 @@ func Dial(o Options) (*Client, error) {
 	c.breaker.changed = make(chan struct{}, 1)
 	c.breaker.tripped = make(chan struct{}, 1)
 	c.calls.idle = make(chan struct{}, 1)
+	c.news.wake = make(chan struct{}, 1)
 	c.peers.Store(1)
 	var err error
 	if c.option, err = c.options(o); err != nil {

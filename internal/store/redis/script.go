@@ -41,6 +41,21 @@ var settleLua string
 //go:embed lua/members.lua
 var membersLua string
 
+//go:embed lua/records.lua
+var recordsLua string
+
+//go:embed lua/apply.lua
+var applyLua string
+
+//go:embed lua/record.lua
+var recordLua string
+
+//go:embed lua/page.lua
+var pageLua string
+
+//go:embed lua/changes.lua
+var changesLua string
+
 // script is a Lua script and the name that Redis knows it by once it has run.
 type script struct{ text, sha string }
 
@@ -90,4 +105,9 @@ var (
 	postScripts   = newScripts(attemptLua + postLua)
 	settleScripts = newScripts(attemptLua + settleLua)
 	memberScript  = newScript(membersLua)
+
+	applyScript   = newScript(recordsLua, applyLua)
+	recordScript  = newScript(recordsLua, recordLua)
+	pageScript    = newScript(recordsLua, pageLua)
+	changesScript = newScript(recordsLua, changesLua)
 )

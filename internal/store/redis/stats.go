@@ -15,10 +15,11 @@ const (
 	OpPost
 	OpSettle
 	OpMembers // heartbeats and probes
+	OpRecords
 	ops
 )
 
-var opNames = [ops]string{"take", "post", "settle", "members"}
+var opNames = [ops]string{"take", "post", "settle", "members", "records"}
 
 // String is the op's name as metrics have it.
 func (o Op) String() string { return opNames[o] }
