@@ -315,8 +315,15 @@ func printKey(w io.Writer, k *admin.Key, now time.Time) error {
 		permissions = cmp.Or(strings.Join(*k.Permissions, ", "), "none")
 	}
 	for _, line := range [][2]string{
-		{"id", k.ID}, {"client", k.Client}, {"name", cmp.Or(k.Name, "-")}, {"owner", k.Owner}, {"state", stateOf(k, now)}, {"permissions", permissions},
-		{"created", when(k.CreatedAt, "-")}, {"expires", when(k.ExpiresAt, "never")}, {"last used", when(k.LastUsedAt, "-")},
+		{"id", k.ID},
+		{"client", k.Client},
+		{"name", cmp.Or(k.Name, "-")},
+		{"owner", k.Owner},
+		{"state", stateOf(k, now)},
+		{"permissions", permissions},
+		{"created", when(k.CreatedAt, "-")},
+		{"expires", when(k.ExpiresAt, "never")},
+		{"last used", when(k.LastUsedAt, "-")},
 	} {
 		fmt.Fprintf(t, "%s\t%s\n", line[0], line[1])
 	}

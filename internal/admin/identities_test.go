@@ -276,8 +276,12 @@ clients:
 		}
 	}
 	for _, c := range []struct{ method, path, body string }{
-		{"PATCH", "/v1/clients/acme", "{}"}, {"DELETE", "/v1/clients/acme", ""}, {"POST", "/v1/clients", `{"id": "acme"}`},
-		{"PATCH", "/v1/keys/config:acme%2Fmain", `{"enabled": false}`}, {"DELETE", "/v1/keys/config:acme%2Fmain", ""}, {"POST", "/v1/keys/config:acme%2Fmain/rotate", "{}"},
+		{"PATCH", "/v1/clients/acme", "{}"},
+		{"DELETE", "/v1/clients/acme", ""},
+		{"POST", "/v1/clients", `{"id": "acme"}`},
+		{"PATCH", "/v1/keys/config:acme%2Fmain", `{"enabled": false}`},
+		{"DELETE", "/v1/keys/config:acme%2Fmain", ""},
+		{"POST", "/v1/keys/config:acme%2Fmain/rotate", "{}"},
 	} {
 		if p := s.ask(c.method, c.path, c.body, asJSON...).refused(t, 409, "conflict"); p.Owner != "config" {
 			t.Errorf("%s %s: %+v", c.method, c.path, p)

@@ -122,8 +122,10 @@ func eventHeaders(e *ask.RequestEvent, x *exchange.Exchange) {
 		_, port, _ = strings.Cut(x.Conn.Local.String()[strings.LastIndexByte(x.Conn.Local.String(), ':'):], ":")
 	}
 	for _, own := range [...][2]string{
-		{"Host", string(x.Request.Authority)}, {"X-Forwarded-For", addressOf(x)},
-		{"X-Forwarded-Port", port}, {"X-Forwarded-Proto", proto},
+		{"Host", string(x.Request.Authority)},
+		{"X-Forwarded-For", addressOf(x)},
+		{"X-Forwarded-Port", port},
+		{"X-Forwarded-Proto", proto},
 	} {
 		if _, there := spelling[strings.ToLower(own[0])]; !there && own[1] != "" {
 			add(own[0], own[1])

@@ -134,8 +134,11 @@ func TestABoundTokenIsLookedAtOnEveryConnection(t *testing.T) {
 		tls  *exchange.TLSInfo
 		want string
 	}{
-		{&exchange.TLSInfo{Client: der}, "acme"}, {nil, other}, {&exchange.TLSInfo{}, other},
-		{&exchange.TLSInfo{Client: []byte("another")}, other}, {&exchange.TLSInfo{Client: der}, "acme"},
+		{&exchange.TLSInfo{Client: der}, "acme"},
+		{nil, other},
+		{&exchange.TLSInfo{}, other},
+		{&exchange.TLSInfo{Client: []byte("another")}, other},
+		{&exchange.TLSInfo{Client: der}, "acme"},
 	} {
 		x := outsideRequest("Authorization", "Bearer t")
 		x.Conn.TLS = c.tls

@@ -73,17 +73,27 @@ func TestTokenEventsAreAsAWSDocumentsThem(t *testing.T) {
 		change                 func(x *exchange.Exchange)
 		want                   string
 	}{
-		{"header:Authorization", "Authorization", "allow", func(*exchange.Exchange) {},
-			`{"type":"TOKEN","authorizationToken":"allow","methodArn":"arn:aws:execute-api:us-east-1:123456789012:public/production/GET/users/7"}`},
-		{"header:X-Token", "x-token", "Bearer a b", func(x *exchange.Exchange) { x.Request.Method = "POST" },
-			`{"type":"TOKEN","authorizationToken":"Bearer a b","methodArn":"arn:aws:execute-api:us-east-1:123456789012:public/production/POST/users/7"}`},
-		{"cookie:session", "Cookie", "a=b; session=s", func(x *exchange.Exchange) { x.Request.Path = []byte("/v1") },
-			`{"type":"TOKEN","authorizationToken":"s","methodArn":"arn:aws:execute-api:us-east-1:123456789012:public/production/GET/"}`},
-		{"header:A", "A", "a", func(x *exchange.Exchange) { x.Route = &exchange.Route{Name: "r"} },
-			`{"type":"TOKEN","authorizationToken":"a","methodArn":"arn:aws:execute-api:us-east-1:123456789012:default/$default/GET/v1/users/7"}`},
+		{
+			"header:Authorization", "Authorization", "allow", func(*exchange.Exchange) {},
+			`{"type":"TOKEN","authorizationToken":"allow","methodArn":"arn:aws:execute-api:us-east-1:123456789012:public/production/GET/users/7"}`,
+		},
+		{
+			"header:X-Token", "x-token", "Bearer a b", func(x *exchange.Exchange) { x.Request.Method = "POST" },
+			`{"type":"TOKEN","authorizationToken":"Bearer a b","methodArn":"arn:aws:execute-api:us-east-1:123456789012:public/production/POST/users/7"}`,
+		},
+		{
+			"cookie:session", "Cookie", "a=b; session=s", func(x *exchange.Exchange) { x.Request.Path = []byte("/v1") },
+			`{"type":"TOKEN","authorizationToken":"s","methodArn":"arn:aws:execute-api:us-east-1:123456789012:public/production/GET/"}`,
+		},
+		{
+			"header:A", "A", "a", func(x *exchange.Exchange) { x.Route = &exchange.Route{Name: "r"} },
+			`{"type":"TOKEN","authorizationToken":"a","methodArn":"arn:aws:execute-api:us-east-1:123456789012:default/$default/GET/v1/users/7"}`,
+		},
 		// What an authorizer gives back as a resource must not stand for more.
-		{"header:A", "A", "a", func(x *exchange.Exchange) { x.Request.Path = []byte("/v1/*/${aws:username}") },
-			`{"type":"TOKEN","authorizationToken":"a","methodArn":"arn:aws:execute-api:us-east-1:123456789012:public/production/GET/%2A/%24{aws:username}"}`},
+		{
+			"header:A", "A", "a", func(x *exchange.Exchange) { x.Request.Path = []byte("/v1/*/${aws:username}") },
+			`{"type":"TOKEN","authorizationToken":"a","methodArn":"arn:aws:execute-api:us-east-1:123456789012:public/production/GET/%2A/%24{aws:username}"}`,
+		},
 	} {
 		a := outsideOf(t, underV1(), lambdaOf("token", 0, c.identity))
 		x := outsideRequest(c.field, c.value)
@@ -168,8 +178,10 @@ func certificateOf(t *testing.T) (der []byte, text string) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	c := &x509.Certificate{SerialNumber: big.NewInt(0xa102ff), Subject: pkix.Name{CommonName: "www.example.com"},
-		NotBefore: time.Date(2019, 5, 28, 12, 30, 2, 0, time.UTC), NotAfter: time.Date(2021, 8, 5, 9, 36, 4, 0, time.UTC)}
+	c := &x509.Certificate{
+		SerialNumber: big.NewInt(0xa102ff), Subject: pkix.Name{CommonName: "www.example.com"},
+		NotBefore: time.Date(2019, 5, 28, 12, 30, 2, 0, time.UTC), NotAfter: time.Date(2021, 8, 5, 9, 36, 4, 0, time.UTC),
+	}
 	if der, err = x509.CreateCertificate(rand.Reader, c, c, key.Public(), key); err != nil {
 		t.Fatal(err)
 	}
@@ -187,24 +199,32 @@ func TestRepliesOfFunctions(t *testing.T) {
 	}{
 		{"its own ARN", replying(200, policyReply("Allow", own)), "acme", 1},
 		{"wildcards", replying(200, policyReply("Allow", "arn:aws:execute-api:*:*:*/*/GET/users/*")), "acme", 1},
-		{"another method", replying(200, policyReply("Allow", "arn:aws:execute-api:us-east-1:123456789012:public/production/POST/users/7")),
-			"forbidden: the function's policy: no statement allows it", 1},
-		{"another stage", replying(200, policyReply("Allow", "arn:aws:execute-api:us-east-1:123456789012:public/test/GET/*")),
-			"forbidden: the function's policy: no statement allows it", 1},
+		{
+			"another method", replying(200, policyReply("Allow", "arn:aws:execute-api:us-east-1:123456789012:public/production/POST/users/7")),
+			"forbidden: the function's policy: no statement allows it", 1,
+		},
+		{
+			"another stage", replying(200, policyReply("Allow", "arn:aws:execute-api:us-east-1:123456789012:public/test/GET/*")),
+			"forbidden: the function's policy: no statement allows it", 1,
+		},
 		{"deny", replying(200, policyReply("Deny", own)), "forbidden: the function's policy: statement 1 (line 1) denies it", 1},
 		{"simple", replying(200, `{"isAuthorized":true,"context":{"principalId":"acme"}}`), "acme", 1},
 		{"simple, for nobody", replying(200, `{"isAuthorized":true}`), "credential-e3b98a4da31a127d", 1},
 		{"simple, refused", replying(200, `{"isAuthorized":false}`), "forbidden: the function says isAuthorized: false", 1},
 		{"Unauthorized", replying(200, `{"errorMessage":"Unauthorized"}`, "X-Amz-Function-Error", "Unhandled"), "unauthenticated: the function says Unauthorized", 1},
-		{"another failure", replying(200, `{"errorMessage":"SECRET","errorType":"Error"}`, "X-Amz-Function-Error", "Unhandled"),
-			`dependency_unavailable: the function fails: "Unhandled" of type "Error", see its own log`, 2},
+		{
+			"another failure", replying(200, `{"errorMessage":"SECRET","errorType":"Error"}`, "X-Amz-Function-Error", "Unhandled"),
+			`dependency_unavailable: the function fails: "Unhandled" of type "Error", see its own log`, 2,
+		},
 		{"a condition that is not understood", replying(200, strings.Replace(policyReply("Allow", own), `"Effect"`, `"Condition":{"StringEquals":{"aws:VpcSourceIp":"a"}},"Effect"`, 1)), "", 2},
 		{"nothing", replying(200, ``), "dependency_unavailable: the function's reply is no JSON", 2},
 		{"null", replying(200, `null`), "dependency_unavailable: the function's reply is no JSON object", 2},
 		{"nobody", replying(200, `{"policyDocument":{}}`), "dependency_unavailable: the function's reply has no principalId", 2},
 		{"a name with a line break", replying(200, `{"isAuthorized":true,"principalId":"a\nb"}`), "dependency_unavailable: the function's reply names a principalId that has control characters in it", 2},
-		{"a usage key of nobody", replying(200, strings.Replace(policyReply("Allow", "*"), `{"prin`, `{"usageIdentifierKey":"no-such-key","prin`, 1)),
-			"forbidden: the usageIdentifierKey of the function's reply is no key that works", 1},
+		{
+			"a usage key of nobody", replying(200, strings.Replace(policyReply("Allow", "*"), `{"prin`, `{"usageIdentifierKey":"no-such-key","prin`, 1)),
+			"forbidden: the usageIdentifierKey of the function's reply is no key that works", 1,
+		},
 		{"a usage key", replying(200, strings.Replace(policyReply("Allow", "*"), `{"prin`, `{"usageIdentifierKey":"key-of-a-client-of-ours","prin`, 1)), "acme", 1},
 	} {
 		f := &config.File{

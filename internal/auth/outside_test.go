@@ -89,8 +89,10 @@ func outsideOf(t *testing.T, f *config.File, entry func(url string) *config.Auth
 
 // outsideRequest is a GET with fields.
 func outsideRequest(fields ...string) *exchange.Exchange {
-	x := &exchange.Exchange{Conn: &exchange.Conn{}, Start: noon, ID: []byte("id-1"), Client: netip.MustParseAddr("192.0.2.7"),
-		Route: &exchange.Route{API: "public", Name: "get-user", Stage: "production", Pattern: "/v1/users/{id}"}}
+	x := &exchange.Exchange{
+		Conn: &exchange.Conn{}, Start: noon, ID: []byte("id-1"), Client: netip.MustParseAddr("192.0.2.7"),
+		Route: &exchange.Route{API: "public", Name: "get-user", Stage: "production", Pattern: "/v1/users/{id}"},
+	}
 	x.Request.Method, x.Request.Path = "GET", []byte("/v1/users/7")
 	x.Request.Proto, x.Request.TLS = exchange.HTTP11, true
 	x.Request.Authority, x.Request.Host = []byte("api.example.com:8443"), []byte("api.example.com")
@@ -133,8 +135,10 @@ func TestOutsideAnswersAreSharedAndExplainAsksNobody(t *testing.T) {
 			return &config.Authenticator{HTTP: &config.HTTPAuth{URL: url, Send: []string{"Authorization"}, CacheTTL: ofDuration(time.Minute), Timeout: ofDuration(30 * time.Second)}}
 		}, replying(204, "", "X-Auth-Client", "acme"), "acme", 0},
 		{"lambda", func(url string) *config.Authenticator {
-			return &config.Authenticator{Lambda: &config.LambdaAuth{Function: "f", Region: "us-east-1", Endpoint: url, Type: "token",
-				Identity: []string{"header:Authorization"}, CacheTTL: ofDuration(time.Minute), Timeout: ofDuration(30 * time.Second)}}
+			return &config.Authenticator{Lambda: &config.LambdaAuth{
+				Function: "f", Region: "us-east-1", Endpoint: url, Type: "token",
+				Identity: []string{"header:Authorization"}, CacheTTL: ofDuration(time.Minute), Timeout: ofDuration(30 * time.Second),
+			}}
 		}, replying(200, `{"isAuthorized":true,"context":{"principalId":"acme"}}`), "acme", 0},
 	} {
 		awsOf(t)
@@ -194,8 +198,10 @@ func TestOutsideThatDoesNotAnswer(t *testing.T) {
 			return &config.Authenticator{HTTP: &config.HTTPAuth{URL: url, Send: []string{"Authorization"}, CacheTTL: ofDuration(time.Minute), Timeout: ofDuration(50 * time.Millisecond)}}
 		}},
 		{"lambda", func(url string) *config.Authenticator {
-			return &config.Authenticator{Lambda: &config.LambdaAuth{Function: "f", Region: "us-east-1", Endpoint: url, Type: "request",
-				Identity: []string{"header:Authorization"}, CacheTTL: ofDuration(time.Minute), Timeout: ofDuration(50 * time.Millisecond)}}
+			return &config.Authenticator{Lambda: &config.LambdaAuth{
+				Function: "f", Region: "us-east-1", Endpoint: url, Type: "request",
+				Identity: []string{"header:Authorization"}, CacheTTL: ofDuration(time.Minute), Timeout: ofDuration(50 * time.Millisecond),
+			}}
 		}},
 	} {
 		awsOf(t)

@@ -55,12 +55,21 @@ func TestCirclesOfRolesAreErrors(t *testing.T) {
 	}{
 		{"a tree", map[string]*config.Role{"a": roleOf(nil), "b": roleOf([]string{"a"}), "c": roleOf([]string{"a", "b"}), "d": nil, "e": roleOf([]string{"d", "x"})}, nil},
 		{"itself", map[string]*config.Role{"a": roleOf([]string{"a"})}, []string{"roles.a.inherits: a inherits itself: a → a; take one of these steps out"}},
-		{"three", map[string]*config.Role{"a b": roleOf([]string{"c"}), "c": roleOf([]string{"x", "d"}), "d": roleOf([]string{"a b"}), "x": roleOf(nil)},
-			[]string{`roles["a b"].inherits: a b inherits itself: a b → c → d → a b; take one of these steps out`}},
-		{"two", map[string]*config.Role{"a": roleOf([]string{"a"}), "b": roleOf([]string{"c", "a"}), "c": roleOf([]string{"b"})},
-			[]string{"roles.a.inherits: a inherits itself: a → a; take one of these steps out", "roles.b.inherits: b inherits itself: b → c → b; take one of these steps out"}},
-		{"behind one that is none", map[string]*config.Role{"a": roleOf([]string{"b"}), "b": roleOf([]string{"c"}), "c": roleOf([]string{"b"})},
-			[]string{"roles.b.inherits: b inherits itself: b → c → b; take one of these steps out"}},
+		{
+			"three",
+			map[string]*config.Role{"a b": roleOf([]string{"c"}), "c": roleOf([]string{"x", "d"}), "d": roleOf([]string{"a b"}), "x": roleOf(nil)},
+			[]string{`roles["a b"].inherits: a b inherits itself: a b → c → d → a b; take one of these steps out`},
+		},
+		{
+			"two",
+			map[string]*config.Role{"a": roleOf([]string{"a"}), "b": roleOf([]string{"c", "a"}), "c": roleOf([]string{"b"})},
+			[]string{"roles.a.inherits: a inherits itself: a → a; take one of these steps out", "roles.b.inherits: b inherits itself: b → c → b; take one of these steps out"},
+		},
+		{
+			"behind one that is none",
+			map[string]*config.Role{"a": roleOf([]string{"b"}), "b": roleOf([]string{"c"}), "c": roleOf([]string{"b"})},
+			[]string{"roles.b.inherits: b inherits itself: b → c → b; take one of these steps out"},
+		},
 	} {
 		e := New(Options{})
 		_, err := e.newAuthorize(&config.Route{}, &policy.Env{File: &config.File{Roles: c.roles}, At: "routes[0]"})

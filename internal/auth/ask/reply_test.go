@@ -49,8 +49,10 @@ func TestReplies(t *testing.T) {
 			"arrayKey": []any{"value1", "value2"}, "mapKey": map[string]any{"value1": "value2"},
 		}}},
 		{"a simple one that refuses", `{"isAuthorized":false}`, &Reply{Simple: true, Size: 22}},
-		{"one statement without a list", `{"principalId":"a","policyDocument":{"Statement":{"Effect":"Allow"}}}`,
-			&Reply{Principal: "a", Allows: true, Size: 69, Policy: []byte(`{"Statement":{"Effect":"Allow"}}`)}},
+		{
+			"one statement without a list", `{"principalId":"a","policyDocument":{"Statement":{"Effect":"Allow"}}}`,
+			&Reply{Principal: "a", Allows: true, Size: 69, Policy: []byte(`{"Statement":{"Effect":"Allow"}}`)},
+		},
 		{"nulls are nothing", `{"isAuthorized":true,"context":null,"principalId":null,"usageIdentifierKey":null}`, &Reply{Simple: true, Authorized: true, Size: 81}},
 	} {
 		got, err := ReadReply([]byte(c.in))

@@ -276,8 +276,12 @@ func TestDamagedSignatures(t *testing.T) {
 			t.Errorf("%s: %v", c.algorithm, err)
 		}
 		half := len(good) / 2
-		bad := [][]byte{{}, {0}, good[1:], good[:len(good)-1], append([]byte{0}, good...), append(good[:len(good):len(good)], 0), make([]byte, len(good)),
-			append(make([]byte, half), good[half:]...), append(good[:half:half], make([]byte, half)...)}
+		bad := [][]byte{
+			{},
+			{0},
+			good[1:], good[:len(good)-1], append([]byte{0}, good...), append(good[:len(good):len(good)], 0), make([]byte, len(good)),
+			append(make([]byte, half), good[half:]...), append(good[:half:half], make([]byte, half)...),
+		}
 		for i := 0; i < len(good); i += 7 {
 			flipped := append([]byte(nil), good...)
 			flipped[i] ^= 1 << (i % 8)

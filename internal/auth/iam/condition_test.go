@@ -177,8 +177,10 @@ func TestConditionsHoldAsAWSSays(t *testing.T) {
 		{keysPage, "the user agent", `"StringLike": {"aws:UserAgent": "curl/*"}`, nil, true},
 		{keysPage, "keys have no case", `"StringLike": {"AWS:useragent": "curl/*"}`, nil, true},
 		{keysPage, "names of tags have none either", `"StringEquals": {"aws:principaltag/TIER": "gold"}`, nil, true},
-		{keysPage, "of two tags the first", `"StringEquals": {"aws:principaltag/tier": "a"}`,
-			func(q *Request) { q.Caller.Attributes = map[string]string{"TIER": "a", "Tier": "b"} }, true},
+		{
+			keysPage, "of two tags the first", `"StringEquals": {"aws:principaltag/tier": "a"}`,
+			func(q *Request) { q.Caller.Attributes = map[string]string{"TIER": "a", "Tier": "b"} }, true,
+		},
 		{"", "a plan", `"StringEquals": {"sluice:plan": "gold"}`, nil, true},
 		{"", "who vouches", `"StringEquals": {"aws:userid": "staff:acme", "sluice:authenticator": "staff"}`, func(q *Request) { q.Caller.Authenticator = "staff" }, true},
 		{"", "nobody vouches for a client", `"StringEquals": {"aws:userid": "acme"}, "Null": {"sluice:authenticator": "true"}`, nil, true},

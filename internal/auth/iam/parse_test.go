@@ -94,8 +94,10 @@ func TestWhatIsNotUnderstoodIsAnError(t *testing.T) {
 		{"a set of Null", condition(`"ForAnyValue:Null": {"sluice:role": "true"}`), []string{"Null stands alone"}},
 		{"Null if it exists", condition(`"NullIfExists": {"sluice:role": "true"}`), []string{"Null stands alone"}},
 		{"any if it exists", condition(`"ForAnyValue:StringEqualsIfExists": {"sluice:role": "true"}`), []string{"contradicts itself"}},
-		{"all at once, in their order", document(`{"Effect": "Maybe", "Principal": "*", "Action": "execute-api:Nothing", "Resource": "x", "Condition": {"Like": {}, "Bool": {"aws:SecureTransport": "1"}}}`),
-			[]string{"Effect has to be", "is no action of an API", "is no resource", `"Like" is no condition operator`, "neither true nor false"}},
+		{
+			"all at once, in their order", document(`{"Effect": "Maybe", "Principal": "*", "Action": "execute-api:Nothing", "Resource": "x", "Condition": {"Like": {}, "Bool": {"aws:SecureTransport": "1"}}}`),
+			[]string{"Effect has to be", "is no action of an API", "is no resource", `"Like" is no condition operator`, "neither true nor false"},
+		},
 	} {
 		p, err := ParseResource([]byte(c.text))
 		got := messages(err)
