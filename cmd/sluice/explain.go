@@ -129,6 +129,9 @@ func explainText(w io.Writer, e *gateway.Explanation) error {
 	if e.Code != "" {
 		fmt.Fprintf(w, "answer %d %s: %s\n", e.Status, e.Code, e.Detail)
 	}
+	if e.Unknown {
+		fmt.Fprintln(w, "answer unknown: it depends on somebody who was not asked")
+	}
 	if e.Forward != "" {
 		fmt.Fprintf(w, "forward %s\n", e.Forward)
 		for _, d := range e.Upstream {

@@ -309,6 +309,12 @@ func unreadable(err error, limit string) *problem {
 	if errors.Is(err, io.EOF) {
 		return badRequest("The body is empty.")
 	}
+	if e, ok := errors.AsType[*json.UnmarshalTypeError](err); ok && e.Field != "" {
+		return badRequest("The body cannot be read: " + e.Field + " is of another type than it should be, a " + e.Value + ".")
+	}
+	if _, ok := errors.AsType[*time.ParseError](err); ok {
+		return badRequest("The body cannot be read: a time is not as in 2027-01-31T00:00:00Z.")
+	}
 	return badRequest("The body cannot be read: " + err.Error() + ".")
 }
 
@@ -316,6 +322,9 @@ func unreadable(err error, limit string) *problem {
 func sentence(s string) string {
 	if s == "" {
 		return ""
+	}
+	if word, _, _ := strings.Cut(s, " "); strings.Contains(word, "_") || word == "id" { // the name of a member
+		return s + "."
 	}
 	return strings.ToUpper(s[:1]) + s[1:] + "."
 }

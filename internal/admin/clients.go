@@ -64,7 +64,8 @@ type ClientChange struct {
 const maxIdentity = 32 << 10
 
 // idOf finds the template of a path that has an id in it, such as /v1/keys/{id}/rotate,
-// and the id. Ids may have slashes in them, encoded.
+// and the id. Ids may have slashes in them, encoded; those of declared keys may also
+// stand as the lists show them, config:acme/current.
 func idOf(r *http.Request) (template, id string) {
 	path := r.URL.EscapedPath()
 	for _, prefix := range []string{"/v1/clients/", "/v1/keys/"} {
@@ -73,6 +74,10 @@ func idOf(r *http.Request) (template, id string) {
 			continue
 		}
 		segment, tail, more := strings.Cut(rest, "/")
+		if strings.HasPrefix(rest, "config:") {
+			segment, more = strings.CutSuffix(rest, "/rotate")
+			tail = "rotate"
+		}
 		id, err := url.PathUnescape(segment)
 		if err != nil || id == "" {
 			break
@@ -107,6 +112,9 @@ func (s *Server) trouble(err error) *problem {
 		return p
 	case errors.Is(err, auth.ErrTaken):
 		return conflict("There is such a client already; PATCH /v1/clients/{id} changes it.", ownedByAPI)
+	case errors.Is(err, auth.ErrRotated):
+		_, successor, _ := strings.Cut(err.Error(), ": its successor is ")
+		return conflict("The key was rotated already; the key to rotate is its successor, "+successor+".", ownedByAPI)
 	case errors.Is(err, auth.ErrEnded):
 		return conflict("The key is revoked, disabled or expired; make another one.", ownedByAPI)
 	case errors.Is(err, auth.ErrBusy):

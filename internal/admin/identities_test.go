@@ -134,6 +134,8 @@ func checkIdentities(t *testing.T, n *node, s *Server, check func(s *Server, met
 		{"POST", "/v1/keys", `{"client": "nobody"}`},
 		{"POST", "/v1/keys", huge},
 		{"PATCH", "/v1/keys/config:acme%2F0", `{"enabled": false}`},
+		{"DELETE", "/v1/keys/config:acme/0", ""},
+		{"POST", "/v1/keys/config:acme/0/rotate", "{}"},
 		{"DELETE", "/v1/keys/config:acme%2F0", ""},
 		{"PATCH", "/v1/keys/nothing", `{"enabled": false}`},
 		{"PATCH", "/v1/keys/nothing", huge},
@@ -317,9 +319,9 @@ func TestBadClientsAndKeysAreRefused(t *testing.T) {
 		t.Fatal(r.body)
 	}
 	for _, c := range []struct{ method, path, body, detail string }{
-		{"POST", "/v1/clients", `{}`, "Id must have 1 to 128 characters."},
-		{"POST", "/v1/clients", `{"id": "a\"b"}`, `Id must be printable ASCII without " and \.`},
-		{"POST", "/v1/clients", `{"id": " a"}`, "Id must not begin or end with a space."},
+		{"POST", "/v1/clients", `{}`, "id must have 1 to 128 characters."},
+		{"POST", "/v1/clients", `{"id": "a\"b"}`, `id must be printable ASCII without " and \.`},
+		{"POST", "/v1/clients", `{"id": " a"}`, "id must not begin or end with a space."},
 		{"POST", "/v1/clients", `{"id": "a", "plan": "gold"}`, `The configuration has no plan "gold".`},
 		{"POST", "/v1/clients", `{"id": "a", "roles": ["x"]}`, `The configuration has no role "x".`},
 		{"POST", "/v1/clients", `{"id": "a", "permissions": [""]}`, "A permission must have 1 to 128 characters."},
@@ -329,7 +331,7 @@ func TestBadClientsAndKeysAreRefused(t *testing.T) {
 		{"PATCH", "/v1/clients/acme", `{"id": "b"}`, `A client has no "id" that can be changed.`},
 		{"PATCH", "/v1/clients/acme", `{"roles": "x"}`, "Roles cannot be read: json: cannot unmarshal string into Go value of type []string."},
 		{"POST", "/v1/keys", `{}`, "A key needs a client: its id."},
-		{"POST", "/v1/keys", `{"client": "acme", "expires_at": "2020-01-01T00:00:00Z"}`, "Expires_at is over already."},
+		{"POST", "/v1/keys", `{"client": "acme", "expires_at": "2020-01-01T00:00:00Z"}`, "expires_at is over already."},
 		{"POST", "/v1/keys", `{"client": "acme", "name": "\n"}`, `Name must be printable ASCII without " and \.`},
 		{"PATCH", "/v1/keys/x", `{}`, "enabled is missing: true or false."},
 		{"POST", "/v1/keys/x/rotate", `{"overlap": "soon"}`, "overlap soon is not a duration, try 5s, 500ms, 1h or 7d."},

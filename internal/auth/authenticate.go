@@ -120,6 +120,14 @@ func (f *authenticate) refused(err error) *exchange.Error {
 	return e
 }
 
+// elsewhere says where more is known.
+func (r *realm) elsewhere() string {
+	if r.engine.offline {
+		return "; a running gateway knows more: POST /v1/explain"
+	}
+	return ""
+}
+
 var errMissing = errors.New("there is no credential that an authenticator of this route reads")
 
 // choose returns the first alternative whose credentials are all there.
@@ -211,7 +219,7 @@ func (f *authenticate) Explain(x *exchange.Exchange) policy.Opinion {
 	}
 	switch {
 	case err == errDry:
-		return policy.Opinion{Verdict: telemetry.Allowed, Reason: by + " decides, by asking somebody whom explain does not ask; the rest is explained for nobody known"}
+		return policy.Opinion{Unknown: true, Reason: by + " decides, and explain does not ask whom it would have to ask" + f.realm.elsewhere()}
 	case err != nil:
 		e := f.refused(err)
 		return policy.Opinion{Verdict: telemetry.Refused, Reason: e.Cause.Error(), Refusal: e}

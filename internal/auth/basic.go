@@ -171,7 +171,7 @@ func (a *basicAuth) find(x *exchange.Exchange) []byte {
 		}
 	}
 	if fields > 1 {
-		return comma
+		return several
 	}
 	return credential
 }

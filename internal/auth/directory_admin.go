@@ -23,6 +23,8 @@ var (
 	ErrTaken = errors.New("auth: there is such a client already")
 	// ErrEnded says that a key is revoked, disabled or expired.
 	ErrEnded = errors.New("auth: the key is revoked, disabled or expired")
+	// ErrRotated says that a key has a successor already, which is the one to rotate.
+	ErrRotated = errors.New("auth: the key was rotated already")
 	// ErrAway says that the store does not answer. Nothing is acknowledged; whether it
 	// was done nobody knows.
 	ErrAway = errors.New("auth: the store of clients and keys does not answer")
@@ -425,9 +427,9 @@ func (d *Directory) EnableKey(ctx context.Context, id string, enabled bool) (Key
 	return d.known(id)
 }
 
-// ended is problem, for an error that may be ErrEnded.
+// ended is problem, for an error that may be ErrEnded or ErrRotated.
 func ended(err error) error {
-	if errors.Is(err, ErrEnded) {
+	if errors.Is(err, ErrEnded) || errors.Is(err, ErrRotated) {
 		return err
 	}
 	return problem(err)
@@ -435,7 +437,8 @@ func ended(err error) error {
 
 // RotateKey makes a key that is like another but for the text, and has the other end
 // after overlap, unless it ends before. A key that ends gets a successor with a life
-// as long as its own. The error is ErrNotFound, ErrEnded, ErrAway, ErrBusy or
+// as long as its own. A key is rotated once: who has lost the new key rotates that one.
+// The error is ErrNotFound, ErrEnded, ErrRotated, ErrAway, ErrBusy or
 // ErrNoStore.
 func (d *Directory) RotateKey(ctx context.Context, id string, overlap time.Duration) (next Key, text string, old Key, err error) {
 	d.writing.Lock()
@@ -449,6 +452,9 @@ func (d *Directory) RotateKey(ctx context.Context, id string, overlap time.Durat
 		if k.RevokedAt != nil || !k.Enabled || k.ExpiresAt != nil && !now.Before(*k.ExpiresAt) {
 			return nil, ErrEnded
 		}
+		if k.Successor != "" {
+			return nil, fmt.Errorf("%w: its successor is %s", ErrRotated, k.Successor)
+		}
 		like := Key{Client: k.Client, Name: k.Name, Permissions: k.Permissions}
 		if k.ExpiresAt != nil {
 			like.ExpiresAt = now.Truncate(time.Second).Add(k.ExpiresAt.Sub(k.CreatedAt))
@@ -457,6 +463,7 @@ func (d *Directory) RotateKey(ctx context.Context, id string, overlap time.Durat
 		if rec, text, err = d.newKey(like); err != nil {
 			return nil, err
 		}
+		k.Successor = rec.ID
 		if end := now.Add(overlap); k.ExpiresAt == nil || end.Before(*k.ExpiresAt) {
 			k.ExpiresAt = &end
 		}

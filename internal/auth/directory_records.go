@@ -51,6 +51,7 @@ type keyRecord struct {
 	Enabled     bool       `json:"enabled"`
 	Permissions []string   `json:"permissions"` // null: all of the client's
 	RevokedAt   *time.Time `json:"revoked_at,omitempty"`
+	Successor   string     `json:"successor,omitempty"` // id of the key that took its place
 
 	version int64
 }

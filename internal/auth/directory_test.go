@@ -89,6 +89,9 @@ func TestRotationOverlaps(t *testing.T) {
 		if err != nil || next.Name != "ci" || next.Client != "acme" || next.Permissions == nil || !next.ExpiresAt.Equal(born.Add(11*time.Hour)) || !old.ExpiresAt.Equal(born.Add(3*time.Hour)) || next.ID == k.ID {
 			t.Errorf("next %+v, old %+v, %v", next, old, err)
 		}
+		if _, _, _, err := d.RotateKey(t.Context(), k.ID, 0); !errors.Is(err, ErrRotated) || !strings.Contains(err.Error(), next.ID) {
+			t.Errorf("rotated twice: %v", err)
+		}
 		time.Sleep(2*time.Hour - time.Nanosecond)
 		if a, b := d.says(text), d.says(newText); a != "ok" || b != "ok" {
 			t.Errorf("within the overlap: %s and %s", a, b)

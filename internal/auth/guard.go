@@ -67,6 +67,7 @@ type guardRule struct {
 	interval  int64 // ns that one failure costs; 0: nothing is limited
 	tolerance int64 // ns that one may be ahead and still try: burst-1 intervals
 	per       []guardPart
+	policy    []byte // the item of RateLimit-Policy
 }
 
 // guardPart is one word of `per`: an address, or a header when it has a name.
@@ -88,8 +89,8 @@ func (g *guard) admit(c *config.AuthFailures, x *exchange.Exchange) error {
 		return nil
 	}
 	r := g.compiled(c)
-	if wait := t.free(r.key(t.seed, x)) - now - r.tolerance; wait > 0 && r.interval > 0 {
-		return tooMany(wait)
+	if full := t.free(r.key(t.seed, x)) - now; full > r.tolerance && r.interval > 0 {
+		return tooMany(r, full)
 	}
 	return nil
 }
@@ -130,6 +131,8 @@ func newGuardRule(c *config.AuthFailures) *guardRule {
 		r.interval = max(int64(c.Rate.Per)/c.Rate.N, 1)
 		// A quarter of what fits, so that no sum of a few such times overflows.
 		r.tolerance = min(max(c.Burst-1, 0), math.MaxInt64/4/r.interval) * r.interval
+		r.policy = strconv.AppendInt([]byte(`"auth_failures";q=`), max(c.Burst, 1), 10)
+		r.policy = strconv.AppendInt(append(r.policy, ";w="...), seconds(r.tolerance+r.interval), 10)
 	}
 	per := c.Per
 	if len(per) == 0 {
@@ -255,16 +258,26 @@ func postpone(free *atomic.Int64, now, interval int64) int64 {
 // of them must be cheap.
 type manyFailures struct {
 	exchange.Error
-	field  [1]exchange.Field
+	field  [3]exchange.Field
 	digits [20]byte
+	state  [64]byte
 }
 
-// tooMany refuses for wait, ns.
-func tooMany(wait int64) *exchange.Error {
+var rateLimitPolicy, rateLimit = []byte("RateLimit-Policy"), []byte("RateLimit")
+
+// seconds is how many begin in ns.
+func seconds(ns int64) int64 { return (ns-1)/int64(time.Second) + 1 }
+
+// tooMany refuses who has all failures forgiven in full ns.
+func tooMany(r *guardRule, full int64) *exchange.Error {
 	e := &manyFailures{Error: exchange.Error{Code: exchange.RateLimited, Side: exchange.Client, Cause: errGuessing}}
-	seconds := (wait-1)/int64(time.Second) + 1
-	digits := strconv.AppendInt(e.digits[:0], seconds, 10)
-	e.field[0] = exchange.Field{Name: exchange.RetryAfter.Name(), Value: digits, ID: exchange.RetryAfter}
+	digits := strconv.AppendInt(e.digits[:0], seconds(full-r.tolerance), 10)
+	state := strconv.AppendInt(append(e.state[:0], `"auth_failures";r=0;t=`...), seconds(full), 10)
+	e.field = [3]exchange.Field{
+		{Name: exchange.RetryAfter.Name(), Value: digits, ID: exchange.RetryAfter},
+		{Name: rateLimitPolicy, Value: r.policy},
+		{Name: rateLimit, Value: state},
+	}
 	e.Header = e.field[:]
 	var room [96]byte
 	b := append(append(room[:0], "There were too many failed attempts. Try again in "...), digits...)

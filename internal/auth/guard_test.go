@@ -43,8 +43,11 @@ func TestFailuresAreLimitedAndForgiven(t *testing.T) {
 	}
 	for range 3 { // a refusal costs nothing
 		e, ok := errors.AsType[*exchange.Error](g.admit(c, attempt("192.0.2.1", start)))
-		if !ok || e.Code != exchange.RateLimited || len(e.Header) != 1 || e.Header[0].ID != exchange.RetryAfter || string(e.Header[0].Value) != "3" {
+		if !ok || e.Code != exchange.RateLimited || len(e.Header) != 3 || e.Header[0].ID != exchange.RetryAfter || string(e.Header[0].Value) != "3" {
 			t.Fatalf("%+v", e)
+		}
+		if a, b := string(e.Header[1].Value), string(e.Header[2].Value); a != `"auth_failures";q=100;w=300` || b != `"auth_failures";r=0;t=300` {
+			t.Errorf("%s and %s", a, b)
 		}
 		if want := "There were too many failed attempts. Try again in 3 s."; e.Detail != want {
 			t.Errorf("detail %q, want %q", e.Detail, want)

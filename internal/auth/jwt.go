@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"strings"
 	"time"
 
 	"github.com/sluice-gateway/sluice/internal/auth/jose"
@@ -111,7 +112,7 @@ func filesOfKeys(r *realm, j *config.JWTAuth) (jose.Keys, error) {
 	var all jose.Keys
 	var failed []error
 	for i, name := range j.Keys {
-		at := fmt.Sprintf("jwt.keys.%d", i)
+		at := fmt.Sprintf("jwt.keys[%d]", i)
 		data, err := readBeside(r.engine.dir, name)
 		if err != nil {
 			failed = append(failed, policy.At(at, fmt.Errorf("cannot be read: %w", err)))
@@ -136,7 +137,7 @@ func filesOfKeys(r *realm, j *config.JWTAuth) (jose.Keys, error) {
 }
 
 // oneLine keeps an error that is made of several in one piece.
-func oneLine(err error) error { return errors.New(err.Error()) }
+func oneLine(err error) error { return errors.New(strings.ReplaceAll(err.Error(), "\n", "; ")) }
 
 func suitsAny(k *jose.Key, algorithms []string) bool {
 	for _, alg := range algorithms {

@@ -7,8 +7,10 @@ import (
 	"io"
 	"maps"
 	"slices"
+	"sync"
 	"sync/atomic"
 
+	"github.com/sluice-gateway/sluice/internal/auth/apikey"
 	"github.com/sluice-gateway/sluice/internal/config"
 	"github.com/sluice-gateway/sluice/internal/exchange"
 	"github.com/sluice-gateway/sluice/internal/policy"
@@ -25,6 +27,7 @@ type realm struct {
 	granted        map[string][]string // the permissions of each role, those it inherits included
 	declared       declaredKeys
 	users          atomic.Int64
+	closing        sync.Once
 	err            error // why there is none: Faults
 }
 
@@ -51,6 +54,15 @@ func (e *Engine) newRealm(f *config.File) *realm {
 			continue
 		}
 		r.authenticators[name] = a
+	}
+	for i := range f.Clients {
+		for j := range f.Clients[i].Keys {
+			key := []byte(f.Clients[i].Keys[j].Value.Reveal())
+			if _, ok := apikey.Parse(key); apikey.IsOwn(key) && !ok {
+				failed = append(failed, policy.At(fmt.Sprintf("clients[%d].keys[%d].value", i, j),
+					errors.New("begins with slk_ and has a wrong checksum, so that it would always be refused: copy it once more, or make another with sluice keys create")))
+			}
+		}
 	}
 	if len(failed) > 0 {
 		r.err = errors.Join(append(failed, r.close())...)
@@ -109,13 +121,17 @@ func (r *realm) release() error {
 	return r.close()
 }
 
+// close closes what there is, once: a configuration that fails lets go of its realm
+// route by route, while further routes take it up again.
 func (r *realm) close() error {
 	var failed []error
-	for _, a := range r.authenticators {
-		if c, ok := a.(io.Closer); ok {
-			failed = append(failed, c.Close())
+	r.closing.Do(func() {
+		for _, a := range r.authenticators {
+			if c, ok := a.(io.Closer); ok {
+				failed = append(failed, c.Close())
+			}
 		}
-	}
+	})
 	return errors.Join(failed...)
 }
 

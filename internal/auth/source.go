@@ -51,8 +51,7 @@ func parseSources(from []string) (sources, error) {
 }
 
 // find returns what stands in the first place that is there, nil when none is.
-// What is there twice in one place cannot be told apart and is returned joined, so
-// that it is the credential of nobody. An empty value is there too, and not nil.
+// What is there twice in one place is the credential of nobody (several). An empty value is there too, and not nil.
 // scheme reports whether it stands in the Authorization field, scheme included.
 func (s sources) find(x *exchange.Exchange) (value []byte, authorization bool) {
 	for i := range s {
@@ -76,21 +75,21 @@ func (s *source) value(x *exchange.Exchange) []byte {
 
 func (s *source) inHeader(x *exchange.Exchange) []byte {
 	var found []byte
-	several := 0
+	n := 0
 	h := &x.Request.Header
 	for i := range h.Len() {
 		f := h.At(i)
 		if f.ID == s.id && (s.id != exchange.Other || exchange.EqualFold(f.Name, s.name)) {
-			found = join(x, found, f.Value, several)
-			several++
+			found = join(found, f.Value, n)
+			n++
 		}
 	}
-	return present(found, several)
+	return present(found, n)
 }
 
 func (s *source) inQuery(x *exchange.Exchange) []byte {
 	var found []byte
-	several := 0
+	n := 0
 	for rest := x.Request.Query; len(rest) > 0; {
 		var pair []byte
 		pair, rest, _ = bytes.Cut(rest, ampersand)
@@ -99,16 +98,16 @@ func (s *source) inQuery(x *exchange.Exchange) []byte {
 			if v, ok = unescape(x, v); !ok {
 				v = percent // no credential can be this
 			}
-			found = join(x, found, v, several)
-			several++
+			found = join(found, v, n)
+			n++
 		}
 	}
-	return present(found, several)
+	return present(found, n)
 }
 
 func (s *source) inCookie(x *exchange.Exchange) []byte {
 	var found []byte
-	several := 0
+	n := 0
 	h := &x.Request.Header
 	for i := range h.Len() {
 		if h.At(i).ID != exchange.Cookie {
@@ -119,12 +118,12 @@ func (s *source) inCookie(x *exchange.Exchange) []byte {
 			pair, rest, _ = bytes.Cut(rest, semicolon)
 			name, v, ok := bytes.Cut(bytes.TrimSpace(pair), equals)
 			if ok && bytes.Equal(name, s.name) {
-				found = join(x, found, v, several)
-				several++
+				found = join(found, v, n)
+				n++
 			}
 		}
 	}
-	return present(found, several)
+	return present(found, n)
 }
 
 // present is what was found: nil for nothing, and not nil for something empty.
@@ -136,17 +135,20 @@ func present(found []byte, n int) []byte {
 }
 
 var (
-	ampersand, equals, semicolon, percent, comma = []byte("&"), []byte("="), []byte(";"), []byte("%"), []byte(", ")
-	empty                                        = []byte{}
+	ampersand, equals, semicolon, percent = []byte("&"), []byte("="), []byte(";"), []byte("%")
+	empty                                 = []byte{}
 )
 
-// join appends a further value behind those that were found.
-func join(x *exchange.Exchange, found, v []byte, n int) []byte {
+// several is what stands for values of which there is more than one: the credential
+// of nobody.
+var several = []byte(", ")
+
+// join is what stands for all values found so far and one more.
+func join(found, v []byte, n int) []byte {
 	if n == 0 {
 		return v
 	}
-	both := x.Scratch(len(found) + len(comma) + len(v))[:0]
-	return append(append(append(both, found...), comma...), v...)
+	return several
 }
 
 // unescape decodes a name or value of a query; ok is false for what is no encoding.
@@ -250,7 +252,7 @@ func (s *source) stripCookie(x *exchange.Exchange) {
 // bearer returns the token of an Authorization field with the scheme Bearer, or of
 // another place as it stands; nil: there is none.
 func bearer(value []byte, authorization bool) []byte {
-	if !authorization {
+	if !authorization || bytes.Equal(value, several) { // no field can end with a space
 		return value
 	}
 	return credentialsOf(value, bearerScheme)

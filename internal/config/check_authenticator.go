@@ -1,6 +1,7 @@
 package config
 
 import (
+	"fmt"
 	"slices"
 	"strings"
 )
@@ -10,8 +11,11 @@ import (
 func (c *checker) authenticatorKind(at string, a *Authenticator) {
 	switch {
 	case a == nil:
+	case a.APIKey != nil:
+		c.sources(at+".api_key.from", a.APIKey.From)
 	case a.JWT != nil:
 		c.jwt(at+".jwt", a.JWT)
+		c.sources(at+".jwt.from", a.JWT.From)
 	case a.MTLS != nil && !c.asksForCertificates():
 		c.report(at+".mtls", "config.missing", "finds no certificate, because no listener asks for one: add tls.client_ca to a listener")
 	case a.Issued != nil && c.f.Tokens == nil && c.given("tokens") == nil:
@@ -76,6 +80,31 @@ func (c *checker) jwt(at string, j *JWTAuth) {
 	}
 	if len(j.Audience) == 0 && c.given(at) != nil {
 		c.warn(at, "config.no_audience", "does not look at the audience: a token that the issuer made for any other service is accepted here. Add audience: [ ] with the name of this one")
+	}
+}
+
+// sources complains of headers that no request can have: names with _ are dropped.
+func (c *checker) sources(at string, from []string) {
+	for i, source := range from {
+		if name, ok := strings.CutPrefix(source, "header:"); ok && (tokenProblem(name) || strings.Contains(name, "_")) {
+			c.report(fmt.Sprintf("%s[%d]", at, i), "config.bad_header", "%s is a header that no request can have here, try one like header:X-Api-Key", c.subject(fmt.Sprintf("%s[%d]", at, i), source))
+		}
+	}
+}
+
+// permissions checks how permissions are written. granted ones may end with a *.
+func (c *checker) permissions(at string, list []string, granted bool) {
+	for i, p := range list {
+		here := fmt.Sprintf("%s[%d]", at, i)
+		name, _ := strings.CutSuffix(p, "*")
+		switch {
+		case p == "" || strings.ContainsAny(p, " \t\n\"\\"):
+			c.report(here, "config.bad_value", "%s is no permission, write one like users:read", c.subject(here, p))
+		case strings.Contains(name, "*"):
+			c.report(here, "config.bad_value", "%s has a * that is not its end, write one like users:*", c.subject(here, p))
+		case name != p && !granted:
+			c.report(here, "config.bad_value", "%s asks for more than one permission, name each that is needed", c.subject(here, p))
+		}
 	}
 }
 

@@ -15,6 +15,10 @@ func (c *checker) identity() {
 		func(i int) string { return fmt.Sprintf("clients[%d].id", i) }, "a client")
 	for i := range f.Clients {
 		cl, at := &f.Clients[i], fmt.Sprintf("clients[%d]", i)
+		c.permissions(at+".permissions", cl.Permissions, true)
+		for j := range cl.Keys {
+			c.permissions(fmt.Sprintf("%s.keys[%d].permissions", at, j), cl.Keys[j].Permissions, true)
+		}
 		c.known(at+".plan", cl.Plan, plans, "plan", "plans")
 		for j, role := range cl.Roles {
 			c.known(fmt.Sprintf("%s.roles[%d]", at, j), role, roles, "role", "roles")
@@ -25,6 +29,7 @@ func (c *checker) identity() {
 		if f.Roles[name] == nil {
 			continue
 		}
+		c.permissions(path{}.key("roles").key(name).String()+".permissions", f.Roles[name].Permissions, true)
 		for j, parent := range f.Roles[name].Inherits {
 			c.known(fmt.Sprintf("%s.inherits[%d]", path{}.key("roles").key(name), j), parent, roles, "role", "roles")
 		}
@@ -125,6 +130,7 @@ func (c *checker) routePolicies(at string, r *Route) {
 		c.report(at+".authorize", "config.conflict", "asks who is calling on a route that is open to all, add auth: or remove authorize")
 	}
 	if r.Authorize != nil {
+		c.permissions(at+".authorize.permissions", r.Authorize.Permissions, false)
 		for i, role := range r.Authorize.Roles {
 			c.known(fmt.Sprintf("%s.authorize.roles[%d]", at, i), role, keysOf(c.f.Roles), "role", "roles")
 		}

@@ -115,6 +115,9 @@ func (d *decoder) unknownKey(key *node, plan *structPlan) {
 	if name, _, found := strings.Cut(key.text, ":"); found && plan.field(name) != nil {
 		hint = "put a space after the colon: " + name + ": …"
 	}
+	if outer := strings.Split(d.path.String(), "."); (len(outer) == 3 || len(outer) == 4) && outer[0] == "authenticators" && (key.text == "join" || key.text == "forward") {
+		hint = "it stands beside " + outer[2] + ", not in it: {" + outer[2] + ": {…}, " + key.text + ": …}"
+	}
 	d.report(key, "config.unknown_key", "unknown key %s, %s", quote(key.text), hint)
 }
 

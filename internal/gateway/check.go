@@ -1,9 +1,14 @@
 package gateway
 
 import (
+	"context"
+	"log/slog"
+	"slices"
 	"strings"
 
+	"github.com/sluice-gateway/sluice/internal/auth"
 	"github.com/sluice-gateway/sluice/internal/config"
+	"github.com/sluice-gateway/sluice/internal/exchange"
 	"github.com/sluice-gateway/sluice/internal/limit"
 	"github.com/sluice-gateway/sluice/internal/policy"
 )
@@ -20,17 +25,46 @@ func Check(f *config.File, found config.Diagnostics) config.Diagnostics {
 	b := &builder{file: f, s: &Snapshot{}, reported: map[config.Diagnostic]bool{}}
 	b.routeTable(place(f))
 	b.faults(limit.Check(f), "")
+	b.identity()
 	told := map[config.Diagnostic]bool{}
 	for _, d := range found {
 		told[byPath(d)], told[byPlace(d)] = true, true
 	}
 	for _, d := range b.found {
+		if strings.HasPrefix(d.Path, "authenticators.") && slices.ContainsFunc(found, func(was config.Diagnostic) bool { return within(was.Path, d.Path) }) {
+			continue // what is wrong there was told with more sense
+		}
 		if !told[byPath(d)] && !told[byPlace(d)] {
 			found = append(found, d)
 		}
 	}
 	found.Sort()
 	return found
+}
+
+// within reports whether one of two places of one authenticator holds the other.
+func within(a, b string) bool {
+	return strings.HasPrefix(a+".", b+".") || strings.HasPrefix(b+".", a+".")
+}
+
+// identity finds what authenticators, roles, documents and conditions cannot be made of.
+func (b *builder) identity() {
+	who := auth.New(auth.Options{Offline: true})
+	defer func() { _ = who.Close(context.Background()) }() // it has opened nothing
+	specs := who.Specs()
+	for _, p := range place(b.file) {
+		env := policy.Env{Log: slog.New(slog.DiscardHandler), File: b.file, At: p.at, Common: &b.common, Route: exchange.Route{Name: p.route.Name}}
+		if p.api != nil {
+			env.Route.API, env.Route.Stage = p.api.Name, p.api.Stage
+		}
+		for i := range specs {
+			made, err := specs[i].New(p.route, &env)
+			b.faults(err, p.at)
+			if c, ok := made.(policy.Closer); ok {
+				_ = c.Close() // it has opened nothing
+			}
+		}
+	}
 }
 
 // byPath is the same for all that is said of a value.

@@ -41,6 +41,7 @@ type Explanation struct {
 	Status   int               `json:"status,omitempty"` // of the refusal; absent when the request goes on
 	Code     string            `json:"code,omitempty"`
 	Detail   string            `json:"detail,omitempty"`
+	Unknown  bool              `json:"unknown,omitempty"` // it depends on somebody whom explain does not ask; the last phase says on whom
 	Upstream []Destination     `json:"upstream,omitempty"`
 	Forward  string            `json:"forward,omitempty"` // method and path as the upstream would get them
 	Timeout  string            `json:"timeout,omitempty"`
@@ -120,8 +121,12 @@ func (s *Snapshot) explain(q Question) (*Explanation, error) {
 	e.caller(x.Caller, s.file.DefaultPlan)
 	e.Phases = append(e.Phases, found...)
 	if n := len(found); n > 0 {
-		if last := found[n-1]; last.Refusal != nil {
+		switch last := found[n-1]; {
+		case last.Refusal != nil:
 			e.refused(last.Refusal)
+			return e, nil
+		case last.Unknown:
+			e.Unknown = true
 			return e, nil
 		}
 	}

@@ -155,10 +155,12 @@ type Finding struct {
 	Reason  string `json:"reason"`
 	// Refusal is what the client would get, nil when the request goes on.
 	Refusal *exchange.Error `json:"-"`
+	// Unknown: the filter cannot tell, and the filters behind it were not asked.
+	Unknown bool `json:"-"`
 }
 
 // Explain asks every filter what it would decide. It stops behind the first
-// refusal that is enforced, as Request would. Nothing is charged or called.
+// refusal that is enforced, as Request would, and behind the first that cannot tell. Nothing is charged or called.
 func (c *Chain) Explain(x *exchange.Exchange) []Finding {
 	found := make([]Finding, 0, len(c.steps))
 	for i := range c.steps {
@@ -171,9 +173,12 @@ func (c *Chain) Explain(x *exchange.Exchange) []Finding {
 		if s.shadow && o.Refusal != nil {
 			o.Verdict, o.Refusal = telemetry.WouldRefuse, nil
 		}
-		f.Verdict, f.Reason, f.Refusal = o.Verdict.String(), o.Reason, o.Refusal
+		f.Verdict, f.Reason, f.Refusal, f.Unknown = o.Verdict.String(), o.Reason, o.Refusal, o.Unknown
+		if o.Unknown {
+			f.Verdict = "unknown"
+		}
 		found = append(found, f)
-		if o.Refusal != nil || o.Verdict == telemetry.Answered {
+		if o.Unknown || o.Refusal != nil || o.Verdict == telemetry.Answered {
 			break
 		}
 	}

@@ -60,6 +60,9 @@ type Opinion struct {
 	Verdict telemetry.Verdict
 	Reason  string          // in words, for an operator: the very rule
 	Refusal *exchange.Error // what the client would get, nil when it would not be refused
+	// Unknown says that the filter cannot tell, because it would have to ask somebody.
+	// What filters behind it decide may hang on that.
+	Unknown bool
 }
 
 // Moded is a filter whose configuration has a mode. In shadow mode its refusals

@@ -17,12 +17,13 @@ const (
 	textAgent
 	textReferer
 	textAborted
+	textReason
 	texts
 )
 
 var textLimits = [texts]int{
 	textID: maxRequestID, textHost: 256, textPath: 4096, textQuery: 4096,
-	textAgent: 1024, textReferer: 2048, textAborted: 256,
+	textAgent: 1024, textReferer: 2048, textAborted: 256, textReason: 256,
 }
 
 const ellipsis = "…"
@@ -34,6 +35,7 @@ type entry struct {
 	options  *accessOptions
 	route    *exchange.Route
 	tls      *exchange.TLSInfo
+	caller   *exchange.Caller
 	start    int64 // Unix nanoseconds
 	total    time.Duration
 	own      time.Duration
@@ -96,7 +98,7 @@ func (b *batch) add(x *exchange.Exchange, o *accessOptions, total, own time.Dura
 	b.entries = b.entries[:n+1]
 	e := &b.entries[n]
 	r, u := &x.Request, &x.Usage
-	e.options, e.route = o, x.Route
+	e.options, e.route, e.caller = o, x.Route, x.Caller
 	start := x.Start
 	if start.IsZero() {
 		start = time.Now() // it was refused before its head was complete
@@ -125,6 +127,9 @@ func (b *batch) add(x *exchange.Exchange, o *accessOptions, total, own time.Dura
 	b.put(e, textAgent, r.Header.GetID(exchange.UserAgent))
 	if o.combined {
 		b.put(e, textReferer, r.Header.Get(referer))
+	}
+	if x.Err != nil && x.Err.Cause != nil {
+		b.put(e, textReason, []byte(x.Err.Cause.Error()))
 	}
 	if x.Aborted != nil {
 		b.put(e, textAborted, []byte(x.Aborted.Error()))

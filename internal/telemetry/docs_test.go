@@ -83,7 +83,8 @@ func TestTheManualListsEveryFieldOfTheAccessLog(t *testing.T) {
 	}
 	x := typical()
 	x.Conn.TLS = &exchange.TLSInfo{Version: "TLS 1.3", Subject: "CN=acme"}
-	x.Err, x.Aborted = &exchange.Error{Code: exchange.Internal}, errors.New("x")
+	x.Err, x.Aborted = &exchange.Error{Code: exchange.Internal, Cause: errors.New("y")}, errors.New("x")
+	x.Caller = &exchange.Caller{ID: "ada", Authenticator: "staff", Key: "current"}
 	var fields map[string]any
 	if err := json.Unmarshal([]byte(written(t, config.AccessLog{Format: "json"}, x)), &fields); err != nil {
 		t.Fatal(err)
@@ -91,7 +92,7 @@ func TestTheManualListsEveryFieldOfTheAccessLog(t *testing.T) {
 	if a, b := slices.Sorted(maps.Keys(fields)), slices.Sorted(maps.Keys(documented)); !slices.Equal(a, b) {
 		t.Errorf("written    %q\ndocumented %q", a, b)
 	}
-	for which, limit := range map[int]int{textHost: 256, textPath: 4096, textQuery: 4096, textAgent: 1024} {
+	for which, limit := range map[int]int{textReason: 256, textHost: 256, textPath: 4096, textQuery: 4096, textAgent: 1024} {
 		if textLimits[which] != limit {
 			t.Errorf("a text is cut at %d bytes, documented %d", textLimits[which], limit)
 		}

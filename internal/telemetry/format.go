@@ -97,6 +97,13 @@ func (f *formatter) appendJSON(dst []byte, b *batch, e *entry) []byte {
 		dst = append(dst, `,"api":`...)
 		dst = appendJSONString(dst, []byte(e.route.API))
 	}
+	if e.caller != nil {
+		dst = e.appendCaller(dst)
+	}
+	if a := b.textOf(e, textReason); len(a) > 0 {
+		dst = append(dst, `,"reason":`...)
+		dst = appendJSONString(dst, a)
+	}
 	if a := b.textOf(e, textAborted); len(a) > 0 {
 		dst = append(dst, `,"aborted":`...)
 		dst = appendJSONString(dst, a)
@@ -106,6 +113,20 @@ func (f *formatter) appendJSON(dst []byte, b *batch, e *entry) []byte {
 		dst = appendJSONString(dst, redact.header("user-agent", a))
 	}
 	return append(dst, "}\n"...)
+}
+
+func (e *entry) appendCaller(dst []byte) []byte {
+	dst = append(dst, `,"caller":`...)
+	dst = appendJSONString(dst, []byte(e.caller.ID))
+	if e.caller.Authenticator != "" {
+		dst = append(dst, `,"authenticator":`...)
+		dst = appendJSONString(dst, []byte(e.caller.Authenticator))
+	}
+	if e.caller.Key != "" {
+		dst = append(dst, `,"key":`...)
+		dst = appendJSONString(dst, []byte(e.caller.Key))
+	}
+	return dst
 }
 
 func (e *entry) appendUpstream(dst []byte) []byte {

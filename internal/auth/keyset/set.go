@@ -57,6 +57,9 @@ type flight struct {
 
 var _ jose.Source = (*Set)(nil)
 
+// Place is where the keys come from.
+func (s *Set) Place() Place { return s.place }
+
 // Changes counts how often the keys became others than they were. What was verified
 // before the latest change must be verified again.
 func (s *Set) Changes() uint64 { return s.changes.Load() }
