@@ -167,13 +167,12 @@ func (n *node) take(f *config.File) config.Diagnostics {
 // apply does it, with write between everything that can fail and the swap. The
 // caller holds mu.
 func (n *node) apply(f *config.File, source string, write func() error) (config.Diagnostics, error) {
+	if err := n.state.prepare(f); err != nil { // first: what is compiled finds its place in it
+		return config.Diagnostics{f.Diagnose("state.dir", "config.state", "%v", err)}, nil
+	}
 	plan, found := n.Prepare(f)
 	if plan == nil {
 		return found, nil
-	}
-	if err := n.state.prepare(f); err != nil {
-		plan.Discard()
-		return append(found, f.Diagnose("state.dir", "config.state", "%v", err)), nil
 	}
 	logs, err := n.telemetry.Prepare(f.Log)
 	if err != nil {

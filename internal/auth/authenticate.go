@@ -3,6 +3,7 @@ package auth
 import (
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 
@@ -20,6 +21,11 @@ type authenticate struct {
 	anonymous    bool            // who shows no credential is let through
 	shadow       bool
 	challenges   []exchange.Field
+	// signed are those of all that read signed tokens, which introspection leaves to them.
+	signed []authenticator
+	// received are the names of what services of other routes vouch for with fields.
+	received [][]byte
+	vouched  bool // some service of the configuration does
 }
 
 // alternative is authenticators that must all agree. The first says who calls; what
@@ -27,7 +33,12 @@ type authenticate struct {
 type alternative struct {
 	names []string
 	all   []authenticator
+	asks  bool // one of them is introspection, which takes any other bearer token
 }
+
+// dropper is an authenticator whose credential can speak for itself to an upstream that
+// does not look closely. drop takes it off a request that another one has decided.
+type dropper interface{ drop(x *exchange.Exchange) }
 
 var (
 	_ policy.Filter = (*authenticate)(nil)
@@ -43,6 +54,9 @@ func (e *Engine) newAuthenticate(route *config.Route, env *policy.Env) (policy.F
 		return e.newImplicit(env)
 	}
 	if route.Auth.Open() {
+		if names := received(env.File, nil); names != nil {
+			return unvouched(names), nil
+		}
 		return nil, nil
 	}
 	realm, err := e.realm(env)
@@ -67,6 +81,12 @@ func (e *Engine) newAuthenticate(route *config.Route, env *policy.Env) (policy.F
 				break
 			}
 			a.all = append(a.all, one)
+			switch one.(type) {
+			case *introspectionAuth:
+				a.asks = true
+			case *jwtAuth, *issuedAuth:
+				f.signed = append(f.signed, one)
+			}
 			if !slices.Contains(f.all, one) {
 				f.all = append(f.all, one)
 			}
@@ -77,7 +97,46 @@ func (e *Engine) newAuthenticate(route *config.Route, env *policy.Env) (policy.F
 	if err != nil {
 		return nil, errors.Join(policy.At(env.At+".auth", err), realm.release())
 	}
+	f.received = received(env.File, route.Auth)
+	f.vouched = received(env.File, nil) != nil
 	return f, nil
+}
+
+// received are the names of fields that services vouch with, for a route that has
+// none of these services: from its clients nobody may get them.
+func received(f *config.File, use *config.Auth) [][]byte {
+	var names [][]byte
+	for _, name := range slices.Sorted(maps.Keys(f.Authenticators)) {
+		a := f.Authenticators[name]
+		if a == nil || a.HTTP == nil || use != nil && slices.ContainsFunc(use.Use, func(all []string) bool { return slices.Contains(all, name) }) {
+			continue
+		}
+		for _, field := range a.HTTP.Receive {
+			names = append(names, []byte(field))
+		}
+	}
+	return names
+}
+
+// unvouched is the filter of an open route: it takes off the fields that services of
+// other routes vouch with.
+type unvouched [][]byte
+
+var _ policy.Filter = unvouched(nil)
+
+// Request takes them off.
+func (f unvouched) Request(x *exchange.Exchange) error {
+	for _, name := range f {
+		x.Request.Header.Del(name)
+	}
+	x.Request.NoTrailer = true
+	return nil
+}
+
+// Explain says so.
+func (f unvouched) Explain(x *exchange.Exchange) policy.Opinion {
+	_ = f.Request(x) // it refuses nothing
+	return policy.Opinion{Verdict: telemetry.Allowed, Reason: "the route is open to all"}
 }
 
 // challenge adds a scheme to WWW-Authenticate, once.
@@ -100,15 +159,49 @@ func (f *authenticate) Close() error { return f.realm.release() }
 
 // Request finds out who calls.
 func (f *authenticate) Request(x *exchange.Exchange) error {
-	caller, err := f.decide(x, false)
-	for _, a := range f.all {
-		a.strip(x)
+	body := x.Request.Body
+	caller, by, err := f.decide(x, false)
+	f.strip(x, by)
+	if f.shadow {
+		x.Request.Body = body // a signature may refuse it later
 	}
 	if err != nil {
 		return f.refused(err)
 	}
 	x.Caller = caller
 	return nil
+}
+
+// strip takes off what goes no further: the credentials of those who do not forward
+// them, those that nobody has looked at, and fields that only a service may set.
+func (f *authenticate) strip(x *exchange.Exchange, by *alternative) {
+	for _, a := range f.all {
+		if d, ok := a.(dropper); ok && !by.hasLookedAt(a, x) {
+			d.drop(x)
+		}
+		a.strip(x)
+	}
+	for _, name := range f.received {
+		x.Request.Header.Del(name)
+	}
+	if f.vouched {
+		x.Request.NoTrailer = true
+	}
+}
+
+// hasLookedAt reports whether the credential that a would read is one that decided.
+func (by *alternative) hasLookedAt(a authenticator, x *exchange.Exchange) bool {
+	if by == nil {
+		return false
+	}
+	if slices.Contains(by.all, a) {
+		return true
+	}
+	c := a.find(x)
+	return len(c) > 0 && slices.ContainsFunc(by.all, func(b authenticator) bool {
+		other := b.find(x)
+		return len(other) > 0 && &other[0] == &c[0]
+	})
 }
 
 // refused adds the challenges to a 401.
@@ -140,22 +233,38 @@ next:
 				continue next
 			}
 		}
+		if a.asks && f.hasSigned(x) {
+			continue
+		}
 		return a
 	}
 	return nil
 }
 
-func (f *authenticate) decide(x *exchange.Exchange, dry bool) (*exchange.Caller, error) {
+// hasSigned reports whether the token is one for those that read signed ones.
+func (f *authenticate) hasSigned(x *exchange.Exchange) bool {
+	return slices.ContainsFunc(f.signed, func(a authenticator) bool { return a.find(x) != nil })
+}
+
+// decide says who calls, and which alternative has decided it.
+func (f *authenticate) decide(x *exchange.Exchange, dry bool) (*exchange.Caller, *alternative, error) {
 	var found [maxTogether][]byte
 	a := f.choose(x, &found)
 	if a == nil {
 		if f.anonymous {
-			return nil, nil
+			return nil, nil, nil
 		}
-		return nil, refuse(errMissing)
+		return nil, nil, refuse(errMissing)
 	}
+	who, err := f.check(x, a, &found, dry)
+	return who, a, err
+}
+
+// check asks all of an alternative. What fails in shadow mode does not count as an
+// attempt: it would shut out who is let in elsewhere.
+func (f *authenticate) check(x *exchange.Exchange, a *alternative, found *[maxTogether][]byte, dry bool) (*exchange.Caller, error) {
 	g := &f.realm.engine.guard
-	if !dry {
+	if !dry && !f.shadow {
 		if err := g.admit(&f.realm.file.Limits.AuthFailures, x); err != nil {
 			return nil, err
 		}
@@ -164,7 +273,7 @@ func (f *authenticate) decide(x *exchange.Exchange, dry bool) (*exchange.Caller,
 	for i, one := range a.all {
 		c, err := one.check(x, found[i], dry)
 		if err != nil {
-			if e, ok := errors.AsType[*exchange.Error](err); ok && e.Code == exchange.Unauthenticated && !dry {
+			if e, ok := errors.AsType[*exchange.Error](err); ok && e.Code == exchange.Unauthenticated && !dry && !f.shadow {
 				g.failed(&f.realm.file.Limits.AuthFailures, x)
 			}
 			if len(a.names) > 0 && err != errDry {
@@ -207,12 +316,8 @@ func withClaims(c, other *exchange.Caller) *exchange.Caller {
 
 // Explain says which authenticator decides, and what it finds.
 func (f *authenticate) Explain(x *exchange.Exchange) policy.Opinion {
-	var found [maxTogether][]byte
-	a := f.choose(x, &found)
-	caller, err := f.decide(x, true)
-	for _, one := range f.all {
-		one.strip(x)
-	}
+	caller, a, err := f.decide(x, true)
+	f.strip(x, a)
 	by := ""
 	if a != nil {
 		by = strings.Join(a.names, " and ")

@@ -2,6 +2,7 @@ package auth
 
 import (
 	"crypto/sha256"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"slices"
@@ -21,6 +22,7 @@ import (
 // becomes another credential.
 type credential struct {
 	id          string // config:<client>/<name or index> when declared
+	bound       string // id and some of the digest, when declared
 	public      string // the id that stands in a key of the gateway's own shape
 	client      string
 	name        string
@@ -195,7 +197,9 @@ func newKeyring(r *realm) *keyring {
 				k.hashed = k.hashed || key.Hash != ""
 				others = append(others, c)
 			}
-			k.ids[c.id] = c
+			// Tokens hang on the key itself: another one of the same name is another key.
+			c.bound = c.id + "~" + hex.EncodeToString(c.digest[:6])
+			k.ids[c.id], k.ids[c.bound] = c, c
 		}
 	}
 	k.own.replace(own)
@@ -211,7 +215,7 @@ func DeclaredKeyIDs(c *config.Client) []string {
 	ids := make([]string, 0, len(c.Keys))
 	for i := range c.Keys {
 		id := declaredPrefix + c.ID + "/" + c.Keys[i].Name
-		if c.Keys[i].Name == "" || slices.Contains(ids, id) {
+		if c.Keys[i].Name == "" || strings.Contains(id, "~") || slices.Contains(ids, id) {
 			id = declaredPrefix + c.ID + "/" + strconv.Itoa(i)
 		}
 		ids = append(ids, id)

@@ -136,7 +136,7 @@ func (a *issuedAuth) caller(v *issuedVerdict) (*exchange.Caller, error) {
 		return c.caller, nil
 	}
 	t := v.access
-	who := identity{id: t.Client, claims: t.Claims, key: t.Key}
+	who := identity{id: t.Client, claims: t.Claims, key: issuer.KeyID(t.Key)}
 	if !a.join {
 		who.plan, who.roles = t.Plan, t.Roles
 	}
@@ -156,6 +156,12 @@ func (a *issuedAuth) caller(v *issuedVerdict) (*exchange.Caller, error) {
 // strip takes the token off, unless it is to be forwarded.
 func (a *issuedAuth) strip(x *exchange.Exchange) {
 	if !a.forward {
+		x.Request.Header.DelID(exchange.Authorization)
+	}
+}
+
+func (a *issuedAuth) drop(x *exchange.Exchange) {
+	if a.find(x) != nil {
 		x.Request.Header.DelID(exchange.Authorization)
 	}
 }

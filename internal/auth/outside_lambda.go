@@ -368,23 +368,30 @@ func stageOf(r *exchange.Route) string {
 // size is the most that append appends, bytes.
 func (a *arnOf) size(x *exchange.Exchange) int {
 	r := routeOf(x)
-	return len(a.prefix) + len(r.API) + len(noAPI) + len(r.Stage) + len(noStage) + len(x.Request.Method) + 3*len(x.Request.Path) + 3
+	return len(a.prefix) + len(r.API) + len(noAPI) + len(r.Stage) + len(noStage) + 3*len(x.Request.Method) + 3*len(x.Request.Path) + 3
 }
 
 // append appends the ARN of a request with a resource path.
 func (a *arnOf) append(b []byte, x *exchange.Exchange, path []byte) []byte {
 	r := routeOf(x)
 	b = append(append(append(b, a.prefix...), apiID(r)...), '/')
-	b = append(append(append(b, stageOf(r)...), '/'), x.Request.Method...)
+	b = plainARN(append(append(b, stageOf(r)...), '/'), x.Request.Method)
 	if len(path) == 0 || path[0] != '/' {
 		b = append(b, '/')
 	}
-	for _, c := range path {
-		switch c {
+	return plainARN(b, path)
+}
+
+// plainARN appends text so that nothing in it is a wildcard or a variable.
+func plainARN[T string | []byte](b []byte, text T) []byte {
+	for i := range len(text) {
+		switch c := text[i]; c {
 		case '*':
 			b = append(b, "%2A"...)
 		case '$':
 			b = append(b, "%24"...)
+		case '?':
+			b = append(b, "%3F"...)
 		default:
 			b = append(b, c)
 		}

@@ -86,8 +86,10 @@ func (a *signatureAuth) check(x *exchange.Exchange, _ []byte, dry bool) (*exchan
 	if len(r.Digests) > 0 && x.Request.Body == nil && !newDigestBody(nil, r.Digests, 0).holds() {
 		return nil, refuse(errBody)
 	}
-	if err := a.use(x, r, now.Unix(), dry); err != nil {
-		return nil, err
+	for _, one := range append(r.Others, r) {
+		if err := a.use(x, one, now.Unix(), dry); err != nil {
+			return nil, err
+		}
 	}
 	if len(r.Digests) > 0 && x.Request.Body != nil && !dry {
 		x.Request.Body = newDigestBody(x.Request.Body, r.Digests, x.Request.ContentLength)

@@ -2,11 +2,13 @@ package auth
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"io"
 	"strconv"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -77,7 +79,7 @@ func (h keyHolders) Authenticate(id, secret string) (*issuer.Client, error) {
 		}
 	}
 	c.touch(now.UnixNano())
-	return &issuer.Client{ID: c.client, Key: c.id, Plan: who.Plan, Roles: who.Roles, Permissions: who.Permissions}, nil
+	return &issuer.Client{ID: c.client, Key: cmp.Or(c.bound, c.id), Plan: who.Plan, Roles: who.Roles, Permissions: who.Permissions}, nil
 }
 
 // Live reports whether the key of an id may be used now.
@@ -92,6 +94,7 @@ type tokenServer struct {
 	realm  *realm
 	server *issuer.Server
 	users  atomic.Int64
+	once   sync.Once // a configuration that fails lets go more than once
 	err    error
 }
 
@@ -130,7 +133,7 @@ func (e *Engine) newTokens(_ *config.Route, env *policy.Env) (policy.Filter, err
 // Close lets the server and the realm go.
 func (t *tokenFilter) Close() error {
 	if t.users.Add(-1) == 0 {
-		t.server.Close()
+		t.once.Do(t.server.Close)
 	}
 	return t.realm.release()
 }

@@ -123,7 +123,7 @@ func (c *checker) tokens() {
 	case t.Algorithm == "HS256" && len(t.Secret.Reveal()) > 0 && len(t.Secret.Reveal()) < 32:
 		c.report("tokens.secret", "config.bad_value", "is shorter than 32 bytes, make a longer one")
 	}
-	if t.Path == "/" {
+	if t.Path == "" {
 		c.report("tokens.path", "config.bad_path", "would be /token for all hosts, use a path such as /oauth")
 	}
 }

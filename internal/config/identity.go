@@ -71,5 +71,5 @@ type Tokens struct {
 	// How long refresh tokens hold.
 	RefreshTTL Duration `yaml:"refresh_ttl" default:"7d" min:"1s"`
 	// Where the issuer answers: `/token`, `/revoke`, `/introspect` and `/jwks` below this path.
-	Path string `yaml:"path" default:"/oauth" check:"slash"`
+	Path string `yaml:"path" default:"/oauth" check:"base_path"`
 }

@@ -56,6 +56,9 @@ type Request struct {
 	// there, marked Hop.
 	Header  Header
 	Trailer Header // complete once Body ended
+	// NoTrailer keeps the trailer from the upstream: fields in it might pass for some that
+	// a policy has taken off the header.
+	NoTrailer bool
 
 	// ContentLength is the declared length, Unknown for a body of unknown
 	// length, 0 for none.

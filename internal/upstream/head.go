@@ -87,6 +87,17 @@ func appendCertificate(b []byte, x *exchange.Exchange) []byte {
 }
 
 // appendHand appends what is in hand of the body, framed.
+// trailer is what of the request's trailer goes to the upstream.
+func (k *call) trailer() *exchange.Header {
+	if k.x.Request.NoTrailer {
+		return &noFields
+	}
+	return &k.x.Request.Trailer
+}
+
+// noFields is read by all and never changed.
+var noFields exchange.Header
+
 func (k *call) appendHand(b []byte) []byte {
 	if k.framing.Kind != http1.Chunked {
 		b = append(b, k.hand...)
@@ -95,7 +106,7 @@ func (k *call) appendHand(b []byte) []byte {
 	b = appendChunk(b, k.hand)
 	b = appendChunk(b, k.rest)
 	if k.whole {
-		b = http1.AppendLastChunk(b, &k.x.Request.Trailer)
+		b = http1.AppendLastChunk(b, k.trailer())
 	}
 	return b
 }

@@ -51,7 +51,7 @@ const (
 func (k *call) startPump() {
 	p := &k.pump
 	p.on, p.c, p.buffers = true, k.conn, &k.u.buffers
-	p.body, p.trailer = k.x.Request.Body, &k.x.Request.Trailer
+	p.body, p.trailer = k.x.Request.Body, k.trailer()
 	p.hand, p.whole = [2][]byte{}, k.whole
 	p.chunked, p.left = k.framing.Kind == http1.Chunked, k.framing.Length
 	p.fault, p.sent = nil, 0

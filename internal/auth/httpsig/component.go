@@ -168,6 +168,9 @@ var (
 	errKind   = errors.New("whether it is a list, a dictionary or an item is not known here: cover it without ;sf")
 )
 
+// maxParsed is how long a field may be of which a part or the strict form is covered.
+const maxParsed = 4 << 10
+
 // value is what stands behind the id in the signature base.
 func (c *component) value(m *Message) (string, error) {
 	if c.kind == paramValue {
@@ -179,6 +182,15 @@ func (c *component) value(m *Message) (string, error) {
 	values := m.Fields(c.name)
 	if len(values) == 0 {
 		return "", errAbsent
+	}
+	if c.kind == strictValue || c.kind == memberValue {
+		n := 0
+		for _, v := range values {
+			n += len(v)
+		}
+		if n > maxParsed { // it is parsed once for each component, before any signature is known to hold
+			return "", fmt.Errorf("it is longer than the %d bytes that are read of a structured field", maxParsed)
+		}
 	}
 	switch c.kind {
 	case strictValue:

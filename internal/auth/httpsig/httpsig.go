@@ -37,8 +37,8 @@ import (
 // The bounds of what is looked at.
 const (
 	maxText       = 16 << 10 // bytes of Signature-Input, and of Signature
-	maxSignatures = 8        // in one request
-	maxComponents = 64       // that one covers
+	maxSignatures = 4        // in one request
+	maxComponents = 32       // that one covers
 	maxSameID     = 4        // keys of one id, so that a key can be replaced
 	// skew is how many seconds the signer's clock may be ahead.
 	skew = 30
@@ -77,6 +77,9 @@ type Result struct {
 	Algorithm  string            // as RFC 9421 §6.2 names it
 	Base       [sha256.Size]byte // SHA-256 of the signature base: what may be used once
 	Digests    []Digest          // of the body, those that it covers; none: it says nothing of the body
+	// Others are the other signatures of the request that hold. They are used up together
+	// with this one: none of them may come again by itself.
+	Others []*Result
 }
 
 // New makes a verifier of keys, each with an id; several may have the same. required
@@ -141,14 +144,22 @@ func (v *Verifier) Verify(m *Message, now int64) (*Result, error) {
 		return nil, errMany
 	}
 	var failed []error
+	var first *Result
 	for _, label := range names {
 		r, err := v.one(m, label, inputs, signatures, now)
-		if err == nil {
-			return r, nil
+		switch {
+		case err != nil:
+			failed = append(failed, fmt.Errorf("signature %s: %w", label, err))
+		case first == nil:
+			first = r
+		default:
+			first.Others = append(first.Others, r)
 		}
-		failed = append(failed, fmt.Errorf("signature %s: %w", label, err))
 	}
-	return nil, errors.Join(failed...)
+	if first == nil {
+		return nil, errors.Join(failed...)
+	}
+	return first, nil
 }
 
 // fields reads the two fields, which are dictionaries with the same labels.

@@ -30,11 +30,17 @@ type principals struct {
 	ids, roles []string
 }
 
-func (p *principals) has(c *Caller) bool {
+// has reports whether c is one of them. Who is to be allowed something must be a
+// declared client, or be named together with what vouches for it, AUTHENTICATOR:id:
+// another issuer can give its callers any id. Who is denied is so by the id alone.
+func (p *principals) has(c *Caller, deny bool) bool {
 	if p.everybody {
 		return true
 	}
-	if c.ID != "" && slices.Contains(p.ids, c.ID) {
+	if c.ID != "" && (deny || c.Authenticator == "") && slices.Contains(p.ids, c.ID) {
+		return true
+	}
+	if c.Authenticator != "" && slices.ContainsFunc(p.ids, func(id string) bool { return names(id, c) }) {
 		return true
 	}
 	for _, role := range c.Roles {
@@ -43,6 +49,12 @@ func (p *principals) has(c *Caller) bool {
 		}
 	}
 	return false
+}
+
+// names reports whether id is AUTHENTICATOR:id of c.
+func names(id string, c *Caller) bool {
+	n := len(c.Authenticator)
+	return len(id) == n+1+len(c.ID) && id[:n] == c.Authenticator && id[n] == ':' && id[n+1:] == c.ID
 }
 
 // NeedsHeaders reports whether Evaluate looks at UserAgent or Referer of a request.
@@ -81,7 +93,7 @@ const (
 )
 
 func (s *statement) differs(q *Request, t *target) element {
-	if s.principals.has(&q.Caller) == s.notPrincipal {
+	if s.principals.has(&q.Caller, s.deny && !s.notPrincipal) == s.notPrincipal {
 		return inPrincipal
 	}
 	found := false

@@ -311,7 +311,7 @@ func (s *Server) look(ctx context.Context, c *Client, token string) (introspecti
 			return introspection{}, err
 		}
 		return introspection{
-			Active: true, Scope: strings.Join(a.Scope, " "), Client: a.Key, Token: "Bearer", Expires: a.Expires.Unix(), IssuedAt: a.issued.Unix(),
+			Active: true, Scope: strings.Join(a.Scope, " "), Client: KeyID(a.Key), Token: "Bearer", Expires: a.Expires.Unix(), IssuedAt: a.issued.Unix(),
 			Subject: a.Client, Audience: s.o.Issuer, Issuer: s.o.Issuer, ID: a.id, Type: "access",
 		}, nil
 	}
@@ -326,7 +326,7 @@ func (s *Server) look(ctx context.Context, c *Client, token string) (introspecti
 		return introspection{}, errNoFamily
 	}
 	return introspection{
-		Active: true, Scope: strings.Join(r.Scope, " "), Client: r.Key, Expires: r.expires.Unix(), IssuedAt: r.Issued,
+		Active: true, Scope: strings.Join(r.Scope, " "), Client: KeyID(r.Key), Expires: r.expires.Unix(), IssuedAt: r.Issued,
 		Subject: r.Client, Issuer: s.o.Issuer, Type: "refresh",
 	}, nil
 }

@@ -30,7 +30,7 @@ type Settings struct {
 // Client is who asks for tokens: the holder of an API key.
 type Client struct {
 	ID          string // of the client
-	Key         string // the id of its key
+	Key         string // the id of its key, and behind a ~ what tells it from another of that id
 	Plan        string
 	Roles       []string
 	Permissions []string // all that the key has, those of roles included

@@ -1,6 +1,7 @@
 package issuer
 
 import (
+	"cmp"
 	"crypto/hmac"
 	"crypto/rand"
 	"crypto/sha256"
@@ -25,6 +26,7 @@ type accessClaims struct {
 	Subject  string   `json:"sub"`
 	Audience string   `json:"aud"`
 	Client   string   `json:"client_id"`
+	Bound    string   `json:"key,omitempty"` // the very key, where client_id could be another's later
 	Expires  int64    `json:"exp"`
 	IssuedAt int64    `json:"iat"`
 	ID       string   `json:"jti"`
@@ -32,6 +34,20 @@ type accessClaims struct {
 	Scope    string   `json:"scope,omitempty"`
 	Plan     string   `json:"plan,omitempty"`
 	Roles    []string `json:"roles,omitempty"`
+}
+
+// KeyID is the id of a key, of one that may have `~` and a part of its digest behind it.
+func KeyID(key string) string {
+	id, _, _ := strings.Cut(key, "~")
+	return id
+}
+
+// bound is key when it says more than its id.
+func bound(key string) string {
+	if strings.Contains(key, "~") {
+		return key
+	}
+	return ""
 }
 
 // Access is what a verified access token says. It is shared and read-only.
@@ -74,7 +90,7 @@ func (s *Server) sign(c *Client, scope []string, family string, now time.Time) (
 	}
 	expires = time.Unix(now.Add(s.o.AccessTTL).Unix(), 0)
 	claims, err := json.Marshal(accessClaims{
-		Issuer: s.o.Issuer, Subject: c.ID, Audience: s.o.Issuer, Client: c.Key,
+		Issuer: s.o.Issuer, Subject: c.ID, Audience: s.o.Issuer, Client: KeyID(c.Key), Bound: bound(c.Key),
 		Expires: expires.Unix(), IssuedAt: now.Unix(), ID: family + "." + rand.Text()[:13], Type: "access",
 		Scope: strings.Join(scope, " "), Plan: c.Plan, Roles: c.Roles,
 	})
@@ -152,7 +168,7 @@ func (s *Server) read(t *jose.Token) (*Access, error) {
 		return v
 	}
 	a := &Access{
-		Client: text("sub"), Key: text("client_id"), Plan: text("plan"), Scope: strings.Fields(text("scope")),
+		Client: text("sub"), Key: cmp.Or(text("key"), text("client_id")), Plan: text("plan"), Scope: strings.Fields(text("scope")),
 		Expires: t.Expires, Claims: t.Claims, issued: t.IssuedAt, id: text("jti"),
 	}
 	var ok bool
