@@ -1,6 +1,7 @@
 package auth
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"maps"
@@ -181,6 +182,9 @@ func (f *authenticate) strip(x *exchange.Exchange, by *alternative) {
 		}
 		a.strip(x)
 	}
+	if len(f.signed) > 0 && by.leaves(x) {
+		x.Request.Header.DelID(exchange.Authorization)
+	}
 	for _, name := range f.received {
 		x.Request.Header.Del(name)
 	}
@@ -203,6 +207,25 @@ func (by *alternative) hasLookedAt(a authenticator, x *exchange.Exchange) bool {
 		return len(other) > 0 && &other[0] == &c[0]
 	})
 }
+
+// leaves reports whether a token in Authorization that looks like a signed one, of
+// whatever form, is none that decided: somebody behind may read it with less care.
+func (by *alternative) leaves(x *exchange.Exchange) bool {
+	token := credentialsOf(x.Request.Header.GetID(exchange.Authorization), bearerScheme)
+	if bytes.Count(token, dot) < 2 {
+		return false
+	}
+	return by == nil || !slices.ContainsFunc(by.all, func(b authenticator) bool {
+		switch b.(type) {
+		case *httpAuth, *lambdaAuth: // who were sent it
+			return true
+		}
+		c := b.find(x)
+		return len(c) > 0 && &c[0] == &token[0]
+	})
+}
+
+var dot = []byte(".")
 
 // refused adds the challenges to a 401.
 func (f *authenticate) refused(err error) *exchange.Error {

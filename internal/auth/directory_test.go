@@ -1,11 +1,11 @@
 package auth
 
 import (
-	"runtime"
 	"errors"
 	"fmt"
 	"maps"
 	"math/rand/v2"
+	"runtime"
 	"strings"
 	"sync"
 	"testing"
