@@ -40,7 +40,7 @@ var rooms = map[string][]string{
 	"internal/auth/keyset":  {"auth/jose"},
 	"internal/auth/issuer":  {"auth/jose", "auth/apikey", "store"},
 	"internal/auth/iam":     {},
-	"internal/auth/ask":     {"auth/verdict", "auth/iam"},
+	"internal/auth/ask":     {"auth/verdict", "auth/iam", "auth/jose"},
 	"internal/auth/httpsig": {"auth/jose"},
 	"internal/auth": {
 		"exchange", "config", "telemetry", "policy", "store", "expr", "router", "auth/apikey", "auth/jose", "auth/verdict", "auth/keyset",
@@ -72,7 +72,6 @@ var external = map[string][]string{
 	"internal/store/redis":  {"github.com/redis/rueidis"},
 	"internal/auth":         {"golang.org/x/crypto"},
 	"internal/auth/ask":     {"github.com/aws/aws-sdk-go-v2", "github.com/aws/smithy-go"},
-	"internal/auth/jose":    {"github.com/lestrrat-go/jwx"},
 	"internal/auth/httpsig": {"github.com/dunglas/httpsfv"},
 	"internal/expr":         {"cel.dev/cel-go", "google.golang.org/protobuf", "google.golang.org/genproto"},
 	"cmd/sluice":            {"github.com/spf13/cobra", "github.com/fsnotify/fsnotify"},

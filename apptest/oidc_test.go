@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"encoding/base64"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"net/http"
@@ -184,8 +185,7 @@ func TestOpenIDProvider(t *testing.T) {
 
 	t.Run("rotation", func(t *testing.T) { rotateUnderLoad(t, p, g, c, started) })
 	t.Run("forged kids", func(t *testing.T) {
-		time.Sleep(keysCooldown + time.Second) // so that one may begin
-		begun, before := time.Now(), p.fetches()
+		begun, before := forgeUntilFetched(t, p, g, c, token)
 		var wg sync.WaitGroup
 		for w := range 16 {
 			wg.Go(func() {
@@ -201,7 +201,7 @@ func TestOpenIDProvider(t *testing.T) {
 		wg.Wait()
 		took, fetches := time.Since(begun), p.fetches()-before
 		if most := 1 + int(took/keysCooldown); fetches < 1 || fetches > most {
-			t.Errorf("10,000 forged ids in %v cause %d fetches, want 1 to %d", took, fetches, most)
+			t.Errorf("10,001 forged ids in %v cause %d fetches, want 1 to %d", took, fetches, most)
 		}
 		t.Logf("10,000 forged ids in %v: %d fetches", took.Round(time.Millisecond), fetches)
 	})
@@ -228,6 +228,27 @@ func TestOpenIDProvider(t *testing.T) {
 		})
 		expectStatus("a token, after a fetch that failed", unseen, 200)
 	})
+}
+
+// forgeUntilFetched shows tokens with forged ids until one causes a fetch: the cooldown
+// of the fetch before is over then. It returns when that token was shown, and how many
+// fetches there were before it.
+func forgeUntilFetched(t *testing.T, p *provider, g *gateway, c *http.Client, token string) (begun time.Time, before int) {
+	t.Helper()
+	n := 0
+	eventually(t, 2*keysCooldown, func() error {
+		n++
+		begun, before = time.Now(), p.fetches()
+		status, body, err := present(c, g, withHeader(token, fmt.Sprintf(`{"alg":"RS256","kid":"first-%d"}`, n)))
+		if err != nil || status != 401 {
+			t.Fatalf("got %d, %v: %s", status, err, body)
+		}
+		if p.fetches() == before {
+			return errors.New("no forged id causes a fetch")
+		}
+		return nil
+	})
+	return begun, before
 }
 
 // rotateUnderLoad changes the provider's keys, unannounced, while tokens are got and
@@ -270,16 +291,29 @@ func rotateUnderLoad(t *testing.T, p *provider, g *gateway, c *http.Client, star
 	}
 	last := started
 	for range rotations {
-		time.Sleep(time.Until(last.Add(keysCooldown + time.Second)))
+		// An unknown id causes no fetch before the cooldown of the latest is over, so the
+		// provider keeps a key so long, and this client shows its token all the while.
+		token, err := p.token()
+		if err != nil {
+			t.Fatal(err)
+		}
+		for time.Since(last) <= keysCooldown+time.Second {
+			status, body, err := present(c, g, token)
+			if shown.Add(1); err != nil || status != 200 {
+				t.Fatalf("a valid token is answered %d, %v: %s", status, err, body)
+			}
+		}
 		p.do("POST", "publish")
 		p.do("POST", "sign")
 		last = time.Now()
 	}
-	time.Sleep(time.Second)
+	eventually(t, 20*time.Second, func() error {
+		if n := kids.Load(); n != int64(rotations+1) {
+			return fmt.Errorf("%d keys signed tokens, want %d", n, rotations+1)
+		}
+		return nil
+	})
 	close(stop)
 	wg.Wait()
-	if kids.Load() != int64(rotations+1) {
-		t.Errorf("%d keys signed tokens, want %d", kids.Load(), rotations+1)
-	}
 	t.Logf("%d tokens shown while %d keys signed, %d fetches", shown.Load(), kids.Load(), p.fetches())
 }

@@ -56,6 +56,11 @@ func refusal(x *exchange.Exchange) (kind, reason string) {
 	switch x.Err.Code {
 	case exchange.Unauthenticated:
 		kind = Refused
+	case exchange.RateLimited:
+		if !errors.Is(x.Err.Cause, exchange.ErrGuessing) {
+			return "", ""
+		}
+		kind = Refused
 	case exchange.Forbidden:
 		kind = Forbidden
 	default:

@@ -45,6 +45,7 @@ func TestRefusedExchangesAreNoted(t *testing.T) {
 	}{
 		{err: nil},
 		{err: &exchange.Error{Code: exchange.RateLimited}},
+		{err: &exchange.Error{Code: exchange.RateLimited, Cause: errors.New("limits.auth_failures is used up")}}, // the same words
 		{err: &exchange.Error{Code: exchange.DependencyUnavailable, Cause: errors.New("x")}},
 		{err: &exchange.Error{Code: exchange.RouteNotFound}},
 		{status: 401}, // of an upstream
@@ -52,6 +53,10 @@ func TestRefusedExchangesAreNoted(t *testing.T) {
 		{
 			err:  &exchange.Error{Code: exchange.Unauthenticated, Cause: errors.New("the token has expired")},
 			want: `"kind":"auth.refused","address":"192.0.2.7","request":"0199","api":"public","route":"users","target":"GET /users/7","status":401,"reason":"the token has expired"`,
+		},
+		{
+			err:  &exchange.Error{Code: exchange.RateLimited, Cause: exchange.ErrGuessing},
+			want: `"kind":"auth.refused","address":"192.0.2.7","request":"0199","api":"public","route":"users","target":"GET /users/7","status":429,"reason":"limits.auth_failures is used up"`,
 		},
 		{
 			err: &exchange.Error{Code: exchange.Forbidden, Cause: errors.New("permission users:write is missing")}, caller: acme,

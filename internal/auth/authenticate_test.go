@@ -56,6 +56,20 @@ func TestWhatNobodyHasLookedAtGoesNoFurther(t *testing.T) {
 	if !x.Request.NoTrailer {
 		t.Error("so does a trailer with X-User in it")
 	}
+	// Nor do several, nor in another place; the token that decided does.
+	cookies := withKeysAndTokens()
+	cookies.Authenticators["staff"].JWT.From = []string{"header:Authorization", "cookie:session"}
+	f2 := listed(t, cookies, "", []string{"keys"}, []string{"staff"})
+	x = asks("", "X-Api-Key", "acme-key-written-out", "Authorization", "Bearer "+unsigned, "Authorization", "Basic YTpi", "Cookie", "a=b; session="+unsigned)
+	if err := f2.Request(x); err != nil || x.Request.Header.Has(exchange.Authorization) || string(x.Request.Header.GetID(exchange.Cookie)) != "a=b" {
+		t.Errorf("%v: tokens in two fields and a cookie", err)
+	}
+	_, f3 := tokensOf(t, Options{}, usual(), []string{"idp"})
+	token := tokenFor(t, "ed", "EdDSA", ``)
+	x = withBearer(token)
+	if err := f3.Request(x); err != nil || string(x.Request.Header.GetID(exchange.Authorization)) != "Bearer "+token {
+		t.Errorf("%v: the token that decided is not forwarded", err)
+	}
 	// What is for somebody else stays.
 	x = asks("", "X-Api-Key", "acme-key-written-out", "Authorization", "Basic YTpi")
 	if err := f.Request(x); err != nil || string(x.Request.Header.GetID(exchange.Authorization)) != "Basic YTpi" {

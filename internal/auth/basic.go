@@ -81,7 +81,7 @@ func newBasicAuth(r *realm, name string, c *config.Authenticator) (authenticator
 		realm: r, names: map[string]int{}, strips: !forwards(c), seed: maphash.MakeSeed(), mac: newMACKey(),
 		right: verdict.New[*resolved](basicKept, sha256.Size), turns: make(chan struct{}, max(1, runtime.GOMAXPROCS(0)/2)),
 	}
-	err = parseHtpasswd(content, func(user, hash string) bool {
+	wrong := parseHtpasswd(content, func(user, hash string) bool {
 		if _, twice := a.names[user]; twice {
 			return false
 		}
@@ -89,20 +89,26 @@ func newBasicAuth(r *realm, name string, c *config.Authenticator) (authenticator
 		a.users = append(a.users, basicUser{hash: []byte(hash), is: r.resolve(name, c, identity{id: user})})
 		return true
 	})
-	if err == nil && len(a.users) == 0 {
-		err = errors.New("has no names, add one with htpasswd -B")
+	if len(wrong) == 0 && len(a.users) == 0 {
+		wrong = append(wrong, errors.New("has no names, add one with htpasswd -B"))
 	}
-	if err != nil {
-		return nil, policy.At("basic.htpasswd", fmt.Errorf("%s %w", c.Basic.Htpasswd, err))
+	if len(wrong) > 0 {
+		for i := range wrong {
+			wrong[i] = fmt.Errorf("%s %w", c.Basic.Htpasswd, wrong[i])
+		}
+		return nil, policy.At("basic.htpasswd", errors.Join(wrong...))
 	}
 	return a, nil
 }
 
+// maxWrongLines is how many wrong lines of one file are told.
+const maxWrongLines = 20
+
 // parseHtpasswd yields the names and hashes of a file that `htpasswd -B` wrote, one
 // name:hash a line; empty lines and those that begin with # are passed over. yield
-// returns false for a name that was there before. The error names the line, and never
-// what it says.
-func parseHtpasswd(content []byte, yield func(user, hash string) bool) error {
+// returns false for a name that was there before. The errors name each wrong line, and
+// never what it says.
+func parseHtpasswd(content []byte, yield func(user, hash string) bool) (wrong []error) {
 	n := 0
 	for line := range strings.Lines(string(content)) {
 		n++
@@ -110,19 +116,29 @@ func parseHtpasswd(content []byte, yield func(user, hash string) bool) error {
 		if strings.TrimSpace(line) == "" || line[0] == '#' {
 			continue
 		}
-		user, hash, ok := strings.Cut(line, ":")
-		switch {
-		case !ok:
-			return fmt.Errorf("line %d is not name:hash", n)
-		case user == "" || len(user) > maxBasicName || !plainText([]byte(user)):
-			return fmt.Errorf("line %d has no name, or one that is longer than %d bytes, is not UTF-8 or has control characters", n, maxBasicName)
+		if err := htpasswdLine(line, yield); err != nil {
+			wrong = append(wrong, fmt.Errorf("line %d %w", n, err))
 		}
-		if err := checkBcrypt(hash); err != nil {
-			return fmt.Errorf("line %d %w", n, err)
+		if len(wrong) == maxWrongLines {
+			break
 		}
-		if !yield(user, hash) {
-			return fmt.Errorf("line %d has a name that was there before, remove one of them", n)
-		}
+	}
+	return wrong
+}
+
+func htpasswdLine(line string, yield func(user, hash string) bool) error {
+	user, hash, ok := strings.Cut(line, ":")
+	switch {
+	case !ok:
+		return errors.New("is not name:hash")
+	case user == "" || len(user) > maxBasicName || !plainText([]byte(user)):
+		return fmt.Errorf("has no name, or one that is longer than %d bytes, is not UTF-8 or has control characters", maxBasicName)
+	}
+	if err := checkBcrypt(hash); err != nil {
+		return err
+	}
+	if !yield(user, hash) {
+		return errors.New("has a name that was there before, remove one of them")
 	}
 	return nil
 }

@@ -2,7 +2,6 @@ package auth
 
 import (
 	"encoding/binary"
-	"errors"
 	"hash/maphash"
 	"math"
 	"strconv"
@@ -270,7 +269,7 @@ func seconds(ns int64) int64 { return (ns-1)/int64(time.Second) + 1 }
 
 // tooMany refuses who has all failures forgiven in full ns.
 func tooMany(r *guardRule, full int64) *exchange.Error {
-	e := &manyFailures{Error: exchange.Error{Code: exchange.RateLimited, Side: exchange.Client, Cause: errGuessing}}
+	e := &manyFailures{Error: exchange.Error{Code: exchange.RateLimited, Side: exchange.Client, Cause: exchange.ErrGuessing}}
 	digits := strconv.AppendInt(e.digits[:0], seconds(full-r.tolerance), 10)
 	state := strconv.AppendInt(append(e.state[:0], `"auth_failures";r=0;t=`...), seconds(full), 10)
 	e.field = [3]exchange.Field{
@@ -284,5 +283,3 @@ func tooMany(r *guardRule, full int64) *exchange.Error {
 	e.Detail = string(append(b, " s."...))
 	return &e.Error
 }
-
-var errGuessing = errors.New("limits.auth_failures is used up")

@@ -160,10 +160,4 @@ func (a *issuedAuth) strip(x *exchange.Exchange) {
 	}
 }
 
-func (a *issuedAuth) drop(x *exchange.Exchange) {
-	if a.find(x) != nil {
-		x.Request.Header.DelID(exchange.Authorization)
-	}
-}
-
 func (a *issuedAuth) scheme() string { return "Bearer" }

@@ -310,12 +310,9 @@ func (a *jwtAuth) holds(x *exchange.Exchange, v *jwtVerdict) error {
 // strip takes the token off. An Authorization field that is not for it stays: another
 // authenticator of the route, or the upstream, may read that one.
 func (a *jwtAuth) strip(x *exchange.Exchange) {
-	if !a.forward {
-		a.drop(x)
+	if a.forward {
+		return
 	}
-}
-
-func (a *jwtAuth) drop(x *exchange.Exchange) {
 	for i := range a.from {
 		if s := &a.from[i]; s.kind != inHeader || s.id != exchange.Authorization {
 			a.from[i : i+1].strip(x)

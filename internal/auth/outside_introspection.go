@@ -60,12 +60,6 @@ func (a *introspectionAuth) strip(x *exchange.Exchange) {
 	}
 }
 
-func (a *introspectionAuth) drop(x *exchange.Exchange) {
-	if a.find(x) != nil {
-		a.from.strip(x)
-	}
-}
-
 var (
 	errNoToken  = errors.New("what stands behind Bearer is no token")
 	errInactive = errors.New("the issuer says that the token is not active")

@@ -34,7 +34,7 @@ func TestWhatIssuersSay(t *testing.T) {
 		{"from now on", `{"active":true,"sub":"acme","nbf":` + exp(0) + `}`, "acme"},
 		{"not yet", `{"active":true,"sub":"acme","nbf":` + exp(time.Second) + `}`, "unauthenticated: the token holds from 2026-11-25T12:00:01Z on"},
 		{"a role that there is not", `{"active":true,"sub":"acme","realm":{"roles":["root"]}}`, `forbidden: acme has the role "root", which there is not`},
-		{"nonsense", `{"active":true,"active":true}`, "dependency_unavailable: the introspection endpoint's answer has a member twice"},
+		{"nonsense", `{"active":true,"active":true}`, "dependency_unavailable: the introspection endpoint's answer cannot be used: JSON has the member \"active\" twice"},
 		{"bound to a certificate", `{"active":true,"sub":"acme","cnf":{"x5t#S256":"` + strings.Repeat("a", 43) + `"}}`, "unauthenticated: the token is bound to another client certificate than this connection has"},
 	} {
 		a := outsideOf(t, nil, introspectionOf(config.ClaimNames{Client: "sub", Roles: "realm.roles", Permissions: "scope"}, time.Minute))

@@ -217,8 +217,8 @@ func TestRepliesOfFunctions(t *testing.T) {
 			`dependency_unavailable: the function fails: "Unhandled" of type "Error", see its own log`, 2,
 		},
 		{"a condition that is not understood", replying(200, strings.Replace(policyReply("Allow", own), `"Effect"`, `"Condition":{"StringEquals":{"aws:VpcSourceIp":"a"}},"Effect"`, 1)), "", 2},
-		{"nothing", replying(200, ``), "dependency_unavailable: the function's reply is no JSON", 2},
-		{"null", replying(200, `null`), "dependency_unavailable: the function's reply is no JSON object", 2},
+		{"nothing", replying(200, ``), "dependency_unavailable: the function's reply cannot be used: JSON is no object", 2},
+		{"null", replying(200, `null`), "dependency_unavailable: the function's reply cannot be used: JSON is no object", 2},
 		{"nobody", replying(200, `{"policyDocument":{}}`), "dependency_unavailable: the function's reply has no principalId", 2},
 		{"a name with a line break", replying(200, `{"isAuthorized":true,"principalId":"a\nb"}`), "dependency_unavailable: the function's reply names a principalId that has control characters in it", 2},
 		{

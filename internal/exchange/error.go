@@ -77,6 +77,10 @@ func (c Code) Title() string { return codeTable[c].title }
 // Status is the usual HTTP status of c.
 func (c Code) Status() int { return codeTable[c].status }
 
+// ErrGuessing is the cause of a RateLimited for too many failed attempts to
+// authenticate.
+var ErrGuessing = errors.New("limits.auth_failures is used up")
+
 // Side is who caused an error.
 type Side uint8
 

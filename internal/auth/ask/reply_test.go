@@ -64,18 +64,18 @@ func TestReplies(t *testing.T) {
 
 func TestRepliesThatAreNotUnderstood(t *testing.T) {
 	for _, c := range []struct{ in, want string }{
-		{``, "is no JSON"},
-		{`null`, "is no JSON object"},
-		{`true`, "is no JSON object"},
-		{`"Allow"`, "is no JSON object"},
-		{`[{"isAuthorized":true}]`, "is no JSON object"},
-		{`{"isAuthorized":true}{}`, "is no JSON"},
-		{`{"isAuthorized":true,}`, "is no JSON"},
-		{`{"isAuthorized":tru`, "is no JSON"},
-		{"{\"isAuthorized\":true,\"a\":\"\xff\"}", "is not UTF-8"},
-		{`{"isAuthorized":false,"isAuthorized":true}`, "has a member twice"},
-		{`{"isAuthorized":false,"\u0069sAuthorized":true}`, "has a member twice"},
-		{`{"isAuthorized":true,"context":{"a":{"b":1,"b":2}}}`, "has a member twice"},
+		{``, "cannot be used: JSON is no object"},
+		{`null`, "cannot be used: JSON is no object"},
+		{`true`, "cannot be used: JSON is no object"},
+		{`"Allow"`, "cannot be used: JSON is no object"},
+		{`[{"isAuthorized":true}]`, "cannot be used: JSON is no object"},
+		{`{"isAuthorized":true}{}`, "cannot be used: JSON has something behind its end"},
+		{`{"isAuthorized":true,}`, "cannot be used: JSON has a syntax error"},
+		{`{"isAuthorized":tru`, "cannot be used: JSON has a syntax error"},
+		{"{\"isAuthorized\":true,\"a\":\"\xff\"}", "cannot be used: JSON is not valid UTF-8"},
+		{`{"isAuthorized":false,"isAuthorized":true}`, "cannot be used: JSON has the member \"isAuthorized\" twice"},
+		{`{"isAuthorized":false,"\u0069sAuthorized":true}`, "cannot be used: JSON has the member \"isAuthorized\" twice"},
+		{`{"isAuthorized":true,"context":{"a":{"b":1,"b":2}}}`, "cannot be used: JSON has the member \"b\" twice"},
 		{`{}`, "has neither policyDocument nor isAuthorized"},
 		{`{"IsAuthorized":true}`, "has neither policyDocument nor isAuthorized"},
 		{`{"isauthorized":true}`, "has neither policyDocument nor isAuthorized"},
@@ -90,7 +90,7 @@ func TestRepliesThatAreNotUnderstood(t *testing.T) {
 		{`{"principalId":"a","policyDocument":null}`, "has a policyDocument that is no object"},
 		{`{"principalId":"a","policyDocument":"{}"}`, "has a policyDocument that is no object"},
 		{`{"principalId":"a","policyDocument":{},"usageIdentifierKey":[]}`, "has a usageIdentifierKey that is no text"},
-		{`{"isAuthorized":true,"context":` + strings.Repeat(`{"a":`, 20) + `1` + strings.Repeat(`}`, 21), "is nested deeper than 16"},
+		{`{"isAuthorized":true,"context":` + strings.Repeat(`{"a":`, 20) + `1` + strings.Repeat(`}`, 21), "cannot be used: JSON is nested deeper than 16"},
 	} {
 		if got, err := ReadReply([]byte(c.in)); err == nil || err.Error() != c.want {
 			t.Errorf("%s: %+v, %v", c.in, got, err)

@@ -35,7 +35,18 @@ func parseObject(data []byte) (map[string]any, error) {
 	if !utf8.Valid(data) {
 		return nil, errText
 	}
-	p := parser{data: data}
+	return read(parser{data: data})
+}
+
+// ParseObject is as strict, for JSON that is not of a token. All numbers are json.Number.
+func ParseObject(data []byte) (map[string]any, error) {
+	if !utf8.Valid(data) {
+		return nil, errText
+	}
+	return read(parser{data: data, verbatim: true})
+}
+
+func read(p parser) (map[string]any, error) {
 	p.space()
 	if p.peek() != '{' {
 		return nil, errObject
@@ -45,7 +56,7 @@ func parseObject(data []byte) (map[string]any, error) {
 		return nil, err
 	}
 	p.space()
-	if p.at != len(data) {
+	if p.at != len(p.data) {
 		return nil, errBehind
 	}
 	return v.(map[string]any), nil
@@ -53,8 +64,9 @@ func parseObject(data []byte) (map[string]any, error) {
 
 // parser reads JSON from text that is valid UTF-8.
 type parser struct {
-	data []byte
-	at   int
+	data     []byte
+	at       int
+	verbatim bool // numbers are not converted
 }
 
 // peek returns the next byte, 0 at the end: a zero byte is no JSON either.
@@ -226,7 +238,7 @@ func (p *parser) number() (any, error) {
 		return nil, errNumber
 	}
 	const exact = 1 << 53 // from here on integers are rounded
-	if whole && (f <= -exact || f >= exact) {
+	if p.verbatim || whole && (f <= -exact || f >= exact) {
 		return json.Number(text), nil
 	}
 	return f, nil
