@@ -19,9 +19,13 @@ func (c *clock) now() time.Time { return time.Unix(0, c.ns.Load()) }
 
 func (c *clock) move(d time.Duration) { c.ns.Add(int64(d)) }
 
-func newClock() *clock {
+func newClock() *clock { return clockAt(time.Date(2026, 11, 25, 9, 0, 0, 0, time.UTC)) }
+
+// clockAt is a clock that stands still at a time. Beside a store with a clock of its
+// own, which forgets what has expired, it must be now.
+func clockAt(at time.Time) *clock {
 	c := new(clock)
-	c.ns.Store(time.Date(2026, 11, 25, 9, 0, 0, 0, time.UTC).UnixNano())
+	c.ns.Store(at.UnixNano())
 	return c
 }
 

@@ -77,7 +77,7 @@ func TestOneRefreshWins(t *testing.T) {
 
 // However they come, of many requests with one token not more than one gets tokens.
 func TestNeverTwoRefreshesOfOneToken(t *testing.T) {
-	clock := newClock()
+	clock := clockAt(time.Now())
 	file, err := store.OpenFile(t.TempDir())
 	if err != nil {
 		t.Fatal(err)
@@ -134,7 +134,7 @@ func TestNeverTwoRefreshesOfOneToken(t *testing.T) {
 
 // A gateway that is started again knows what was revoked, and signs with the same key.
 func TestANewProcessGoesOn(t *testing.T) {
-	clock := newClock()
+	clock := clockAt(time.Now())
 	dir := t.TempDir()
 	var before, dead answer
 	var jwks string
