@@ -209,10 +209,10 @@ func (w *writer) works() {
 func (w *writer) fail(err error) {
 	w.l.count.failures.Add(1)
 	known := w.l.failing.Swap(true)
+	w.l.refuse(err) // first: who comes after an answer may have mended what was wrong
 	for _, e := range w.batch {
 		e.answer(err)
 	}
-	w.l.refuse(err)
 	if known {
 		return
 	}

@@ -4,7 +4,6 @@ package auth
 
 import (
 	"cmp"
-	"hash/crc32"
 	"math"
 	"math/rand/v2"
 	"slices"
@@ -138,18 +137,6 @@ func farthest(times [2][]float64, shares ...float64) float64 {
 		}
 	}
 	return worst
-}
-
-// resecret is a key with the checksum of another text.
-func resecret(key, text string) string {
-	b := []byte(text[:len(key)-7] + "_000000")
-	const digits = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
-	c := crc32.Checksum(b[:len(b)-7], crc32.MakeTable(crc32.Castagnoli))
-	for i := range 6 {
-		b[len(b)-1-i] = digits[c%62]
-		c /= 62
-	}
-	return string(b)
 }
 
 func under(list []float64, cut float64) []float64 {
