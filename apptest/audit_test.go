@@ -124,7 +124,6 @@ func (g *gateway) wantWhole(names ...string) {
 }
 
 func TestTheAuditLogSaysWhoDidWhat(t *testing.T) {
-	t.Parallel()
 	g := audited(t, "open")
 	for _, c := range []struct {
 		key, path string
@@ -212,7 +211,6 @@ func TestTheAuditLogSaysWhoDidWhat(t *testing.T) {
 }
 
 func TestTheAuditLogSurvivesKills(t *testing.T) {
-	t.Parallel()
 	g := audited(t, "open")
 	acknowledged := 0
 	for round := range 5 {
@@ -259,7 +257,6 @@ func TestTheAuditLogSurvivesKills(t *testing.T) {
 }
 
 func TestAFullAuditDiskFollowsOnFault(t *testing.T) {
-	t.Parallel()
 	for fault, status := range map[string]int{"open": 200, "closed": 503} {
 		g := audited(t, fault)
 		trail := filepath.Join(g.dir, "trail")
@@ -318,7 +315,6 @@ func (g *gateway) auditOK() bool {
 }
 
 func TestTheAuditLogIsRotatedBySignal(t *testing.T) {
-	t.Parallel()
 	g := audited(t, "open")
 	g.askWith("", "/users")
 	trail := filepath.Join(g.dir, "trail")

@@ -82,7 +82,6 @@ func (g *gateway) revoke(id string) int {
 // TestRevocationReachesAllGateways has four gateways on one Redis see keys that one of
 // them makes and revokes: within one second of the acknowledgement.
 func TestRevocationReachesAllGateways(t *testing.T) {
-	t.Parallel()
 	r := redistest.Start(t)
 	var all []*gateway
 	for range 4 {
@@ -135,7 +134,6 @@ func TestRevocationReachesAllGateways(t *testing.T) {
 // TestRevocationNeedsTheStore takes Redis away: a revocation is not acknowledged, known
 // keys go on, and nothing revoked comes back when gateway and Redis do.
 func TestRevocationNeedsTheStore(t *testing.T) {
-	t.Parallel()
 	r := redistest.Start(t, "--appendonly", "yes", "--appendfsync", "always")
 	g := start(t, onRedis(r))
 	gone, stays := g.makeKey("declared"), g.makeKey("declared")
@@ -182,7 +180,6 @@ func TestRevocationNeedsTheStore(t *testing.T) {
 
 // TestKeysOutliveTheGateway keeps keys in state.dir: through an end and a kill.
 func TestKeysOutliveTheGateway(t *testing.T) {
-	t.Parallel()
 	s := setup{config: keysConfig, vars: map[string]string{"STATE": "{dir: " + t.TempDir() + "/state}"}}
 	g := start(t, s)
 	gone, stays := g.makeKey("declared"), g.makeKey("declared")
@@ -206,7 +203,6 @@ func TestKeysOutliveTheGateway(t *testing.T) {
 
 // TestKeysCommand makes, rotates and revokes keys as an operator does.
 func TestKeysCommand(t *testing.T) {
-	t.Parallel()
 	g := start(t, setup{config: strings.Replace(keysConfig, `{address: "@ADMIN@"}`, `{address: "@ADMIN@", token: t0ken}`, 1), vars: map[string]string{"STATE": "{dir: state}"}})
 	cli := func(ok bool, args ...string) string {
 		t.Helper()
@@ -252,7 +248,6 @@ func TestKeysCommand(t *testing.T) {
 // TestRefusedKeysAreToldNothing compares what is answered for all that is wrong with a
 // key: it is the same but for the request id.
 func TestRefusedKeysAreToldNothing(t *testing.T) {
-	t.Parallel()
 	g := start(t, setup{config: keysConfig, vars: map[string]string{"STATE": "{dir: state}"}})
 	revoked := g.makeKey("declared")
 	g.revoke(revoked.ID)

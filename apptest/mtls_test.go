@@ -14,7 +14,6 @@ import (
 // TestCertificatesAreIdentities: a verified certificate says who calls, and one that
 // names no client where it has to is refused.
 func TestCertificatesAreIdentities(t *testing.T) {
-	t.Parallel()
 	ca, partners := gatetest.NewCA(t, "apptest"), gatetest.NewCA(t, "partners")
 	all := files(t, ca, map[string][]string{"server": {"a.test"}})
 	all["tls/partners.pem"] = string(partners.PEM)

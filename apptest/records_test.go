@@ -84,7 +84,6 @@ func (g *gateway) adminTry(method, path, body string) (status int, got []byte, e
 // TestKeysOutliveAKilledGateway kills a gateway again and again while keys are made and
 // revoked. Every key that was acknowledged is there behind it, and no revoked one is.
 func TestKeysOutliveAKilledGateway(t *testing.T) {
-	t.Parallel()
 	g := start(t, setup{config: `
 listeners: [{name: plain, address: "@PLAIN@"}]
 admin: {address: "@ADMIN@"}

@@ -44,7 +44,6 @@ func signedMessage(key ed25519.PrivateKey, d gatetest.Driver, name, body string)
 // TestSignedRequests: over every protocol, a signed request passes once, and the
 // origin never gets to see the end of a body that is not the signed one.
 func TestSignedRequests(t *testing.T) {
-	t.Parallel()
 	jwks, private := newSigner(t)
 	var mu sync.Mutex
 	whole := map[string]int{} // bodies that the origin read to their end
@@ -125,7 +124,6 @@ routes: [{name: pay, path: /pay, upstream: o, auth: [signed]}]
 // TestSignedRequestsPassOnceThroughAllGateways: what one of two gateways with one Redis
 // has accepted, neither accepts again, not even behind a restart.
 func TestSignedRequestsPassOnceThroughAllGateways(t *testing.T) {
-	t.Parallel()
 	redis := redistest.Start(t)
 	jwks, private := newSigner(t)
 	config := setup{
