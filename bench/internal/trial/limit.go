@@ -141,9 +141,15 @@ func (b *Bench) pair(ctx context.Context, s *subject, round int) error {
 		both[0], both[1] = both[1], both[0]
 	}
 	cpu, requests := map[*subject]float64{}, map[*subject]float64{}
+	slice := b.Window * 2 / time.Duration(len(pairSlices))
+	if s.shares {
+		// A lease is dear when it is cold, and goes cold between two slices. What is
+		// sought is what a gateway at work pays, so the slices are whole windows.
+		slice = b.Window
+	}
 	for _, i := range pairSlices {
 		m := both[i]
-		c, err := b.saturate(ctx, m, b.Warm/3, b.Window*2/time.Duration(len(pairSlices)))
+		c, err := b.saturate(ctx, m, b.Warm/3, slice)
 		if ctx.Err() != nil {
 			return ctx.Err()
 		}
