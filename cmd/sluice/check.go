@@ -11,6 +11,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/sluice-gateway/sluice/internal/auth"
+	"github.com/sluice-gateway/sluice/internal/cache"
 	"github.com/sluice-gateway/sluice/internal/config"
 	"github.com/sluice-gateway/sluice/internal/gateway"
 	"github.com/sluice-gateway/sluice/internal/limit"
@@ -88,12 +89,14 @@ func load(file string) (*checked, error) {
 	}
 	limits := limit.New(limit.Options{Log: quiet, Telemetry: tel})
 	who := auth.New(auth.Options{Log: quiet, Dir: filepath.Dir(file), Offline: true})
+	responses := cache.New(cache.Options{Log: quiet})
 	c := &checked{stop: func() { // nobody is left to tell what fails
+		_ = responses.Close(context.Background())
 		_ = who.Close(context.Background())
 		_ = limits.Close(context.Background())
 		_ = tel.Close(context.Background())
 	}}
-	g := gateway.New(gateway.Options{Log: quiet, Telemetry: tel, Specs: gateway.Builtins(who.Specs(), limits.Specs()), Dir: filepath.Dir(file)})
+	g := gateway.New(gateway.Options{Log: quiet, Telemetry: tel, Specs: gateway.Builtins(who.Specs(), limits.Specs(), responses.Specs()), Dir: filepath.Dir(file)})
 	plan, more := g.Prepare(f)
 	found = append(append(found, more...), places(f, filepath.Dir(file))...)
 	found.Sort()

@@ -102,7 +102,7 @@ func startBackend() (address string, stop func(), err error) {
 func invite(w io.Writer, gateway, admin, origin string) {
 	fmt.Fprintf(w, "gateway   %s\nadmin API %s/v1/routes  (metrics: %s/metrics)\nbackend   http://%s\n\n", gateway, admin, admin, origin)
 	fmt.Fprintf(w, "Try, in another terminal:\n")
-	for _, t := range demo.Tries(gateway) {
+	for _, t := range demo.Tries(gateway, admin) {
 		fmt.Fprintf(w, "\n# %s\n%s\n", t.Shows, t.Command)
 	}
 	fmt.Fprintf(w, "\nThe configuration: sluice demo --print-config\nCtrl-C ends it.\n")

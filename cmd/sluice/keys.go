@@ -205,7 +205,7 @@ func keysList(c *adminClient) *cobra.Command {
 			if c.json {
 				return printJSON(cmd.OutOrStdout(), list)
 			}
-			return printKeys(cmd.OutOrStdout(), list.Keys, time.Now())
+			return printKeys(cmd.OutOrStdout(), list.Keys)
 		},
 	}
 	cmd.Flags().StringVar(&client, "client", "", "the `id` of one client (default all)")
@@ -226,7 +226,7 @@ func keysShow(c *adminClient) *cobra.Command {
 			if c.json {
 				return printJSON(cmd.OutOrStdout(), k)
 			}
-			return printKey(cmd.OutOrStdout(), &k, time.Now())
+			return printKey(cmd.OutOrStdout(), &k)
 		},
 	}
 }
@@ -284,17 +284,16 @@ func (c *adminClient) printNew(w io.Writer, k *admin.NewKey) error {
 	if _, err := fmt.Fprintf(w, "%s\n\nThis is the key. It cannot be shown again.\n\n", k.Key); err != nil {
 		return err
 	}
-	now := time.Now()
 	err := printKey(w, &admin.Key{
-		ID: k.ID, Client: k.Client, Owner: k.Owner, Name: k.Name, Enabled: k.Enabled, Permissions: k.Permissions, CreatedAt: &k.CreatedAt, ExpiresAt: k.ExpiresAt,
-	}, now)
+		ID: k.ID, Client: k.Client, Owner: k.Owner, State: "live", Name: k.Name, Enabled: k.Enabled, Permissions: k.Permissions, CreatedAt: &k.CreatedAt, ExpiresAt: k.ExpiresAt,
+	})
 	if err == nil && k.Replaces != nil {
 		_, err = fmt.Fprintf(w, "\nIt replaces %s, which is refused from %s on.\n", k.Replaces.ID, when(k.Replaces.ExpiresAt, ""))
 	}
 	return err
 }
 
-func printKeys(w io.Writer, keys []admin.Key, now time.Time) error {
+func printKeys(w io.Writer, keys []admin.Key) error {
 	if len(keys) == 0 {
 		_, err := fmt.Fprintln(w, "there are no keys")
 		return err
@@ -303,12 +302,12 @@ func printKeys(w io.Writer, keys []admin.Key, now time.Time) error {
 	fmt.Fprintln(t, "ID\tCLIENT\tNAME\tOWNER\tSTATE\tCREATED\tEXPIRES\tLAST USED")
 	for i := range keys {
 		k := &keys[i]
-		fmt.Fprintf(t, "%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\n", k.ID, k.Client, cmp.Or(k.Name, "-"), k.Owner, stateOf(k, now), when(k.CreatedAt, "-"), when(k.ExpiresAt, "never"), when(k.LastUsedAt, "-"))
+		fmt.Fprintf(t, "%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\n", k.ID, k.Client, cmp.Or(k.Name, "-"), k.Owner, k.State, when(k.CreatedAt, "-"), when(k.ExpiresAt, "never"), when(k.LastUsedAt, "-"))
 	}
 	return t.Flush()
 }
 
-func printKey(w io.Writer, k *admin.Key, now time.Time) error {
+func printKey(w io.Writer, k *admin.Key) error {
 	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
 	permissions := "all of the client's"
 	if k.Permissions != nil {
@@ -319,7 +318,7 @@ func printKey(w io.Writer, k *admin.Key, now time.Time) error {
 		{"client", k.Client},
 		{"name", cmp.Or(k.Name, "-")},
 		{"owner", k.Owner},
-		{"state", stateOf(k, now)},
+		{"state", k.State},
 		{"permissions", permissions},
 		{"created", when(k.CreatedAt, "-")},
 		{"expires", when(k.ExpiresAt, "never")},
@@ -328,18 +327,6 @@ func printKey(w io.Writer, k *admin.Key, now time.Time) error {
 		fmt.Fprintf(t, "%s\t%s\n", line[0], line[1])
 	}
 	return t.Flush()
-}
-
-func stateOf(k *admin.Key, now time.Time) string {
-	switch {
-	case k.RevokedAt != nil:
-		return "revoked"
-	case k.ExpiresAt != nil && !now.Before(*k.ExpiresAt):
-		return "expired"
-	case !k.Enabled:
-		return "disabled"
-	}
-	return "live"
 }
 
 func when(t *time.Time, never string) string {

@@ -1,7 +1,6 @@
 package main
 
 import (
-	"encoding/json"
 	"io"
 	"net/http"
 	"net/http/httptest"
@@ -9,7 +8,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/sluice-gateway/sluice/internal/admin"
 )
 
 // tellTale is an admin API that answers all with one thing and says what was asked.
@@ -94,23 +92,8 @@ func TestKeysCommandsSayWhatIsWrong(t *testing.T) {
 	}
 }
 
-func TestKeyStates(t *testing.T) {
+func TestMoments(t *testing.T) {
 	now := time.Date(2026, 11, 25, 12, 0, 0, 0, time.UTC)
-	for text, want := range map[string]string{
-		`{"enabled": true}`:  "live",
-		`{"enabled": false}`: "disabled",
-		`{"enabled": true, "expires_at": "2026-11-25T12:00:00Z"}`:                                        "expired",
-		`{"enabled": true, "expires_at": "2026-11-25T12:00:01Z"}`:                                        "live",
-		`{"enabled": false, "revoked_at": "2026-11-25T11:00:00Z", "expires_at": "2026-11-25T12:00:00Z"}`: "revoked",
-	} {
-		var k admin.Key
-		if err := json.Unmarshal([]byte(text), &k); err != nil {
-			t.Fatal(err)
-		}
-		if got := stateOf(&k, now); got != want {
-			t.Errorf("%s: %s, want %s", text, got, want)
-		}
-	}
 	for text, want := range map[string]string{"90d": "2027-02-23T12:00:00Z", "1h30m": "2026-11-25T13:30:00Z", "2027-01-31T00:00:00+01:00": "2027-01-30T23:00:00Z"} {
 		if got, err := moment(text, now); err != nil || when(&got, "") != want {
 			t.Errorf("%s: %v, %v, want %s", text, got, err, want)

@@ -49,7 +49,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	root.SetOut(stdout)
 	root.SetErr(stderr)
 	root.CompletionOptions.HiddenDefaultCmd = true
-	root.AddCommand(runCommand(), checkCommand(), explainCommand(), demoCommand(), fmtCommand(), schemaCommand(), keysCommand(), auditCommand(), versionCommand())
+	root.AddCommand(runCommand(), checkCommand(), explainCommand(), demoCommand(), fmtCommand(), schemaCommand(), keysCommand(), cacheCommand(), auditCommand(), versionCommand())
 	understood := false // a command has begun to work
 	root.PersistentPreRun = func(*cobra.Command, []string) { understood = true }
 	err := root.ExecuteContext(ctx)

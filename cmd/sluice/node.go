@@ -14,6 +14,7 @@ import (
 
 	"github.com/sluice-gateway/sluice/internal/admin"
 	"github.com/sluice-gateway/sluice/internal/audit"
+	"github.com/sluice-gateway/sluice/internal/cache"
 	"github.com/sluice-gateway/sluice/internal/config"
 	"github.com/sluice-gateway/sluice/internal/exchange"
 	"github.com/sluice-gateway/sluice/internal/gateway"
@@ -75,7 +76,7 @@ func start(file string, f *config.File, stdout, stderr io.Writer) (_ *node, err 
 	}
 	n.Gateway = gateway.New(gateway.Options{
 		Log: n.log, Telemetry: n.telemetry, Dir: filepath.Dir(file),
-		Specs: gateway.Builtins(slices.Concat(n.audit.Specs(), n.state.auth.Specs()), n.state.limits.Specs()), Note: n.note,
+		Specs: gateway.Builtins(slices.Concat(n.audit.Specs(), n.state.auth.Specs()), n.state.limits.Specs(), n.state.cache.Specs()), Note: n.note,
 	})
 	n.server = server.New(n.Gateway, server.Options{Log: n.log})
 	defer func() {
@@ -89,6 +90,7 @@ func start(file string, f *config.File, stdout, stderr io.Writer) (_ *node, err 
 	// listeners, so that no request finds a gateway without routes.
 	n.admin, err = admin.New(admin.Options{
 		Config: f.Admin, Gateway: n, Configuration: n, Limits: n.state.limits, Identities: n.state.auth.Directory(), Metrics: n.telemetry.Handler(), Audit: n.audit, Log: n.log,
+		Cache: responses{n.state.cache},
 	})
 	if err != nil {
 		return nil, err
@@ -107,6 +109,28 @@ func openAudit(f *config.File, dir string, log *slog.Logger, t *telemetry.Teleme
 		o.File, o.OnFault = f.Audit.File, f.Audit.OnFault
 	}
 	return audit.Open(o)
+}
+
+// responses is the response cache as the admin API asks it.
+type responses struct{ e *cache.Engine }
+
+// Purge implements admin.Cache.
+func (r responses) Purge(ctx context.Context, p admin.Purge) error {
+	err := r.e.Purge(ctx, cache.Purge(p))
+	if errors.Is(err, cache.ErrPurge) {
+		return errors.Join(admin.ErrBadPurge, err)
+	}
+	return err
+}
+
+// Hot implements admin.Cache.
+func (r responses) Hot(n int) []admin.HotObject {
+	hot := r.e.Hot(n)
+	all := make([]admin.HotObject, len(hot))
+	for i, u := range hot {
+		all[i] = admin.HotObject{Key: u.URI, Bytes: u.Bytes}
+	}
+	return all
 }
 
 // note is told of every exchange that ends.
@@ -132,6 +156,7 @@ func (n *node) first(f *config.File) error {
 	if plan == nil {
 		return found.Err()
 	}
+	n.state.cache.Configure(f)
 	plan.Commit()
 	if err := n.listen(f); err != nil {
 		return err
@@ -202,6 +227,7 @@ func (n *node) apply(f *config.File, source string, write func() error) (config.
 	logs.Commit()
 	trail.Commit(n.swapped(f, source))
 	n.inForce(f)
+	n.state.cache.Configure(f)
 	plan.Commit()
 	return found, nil
 }

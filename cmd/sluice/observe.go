@@ -75,6 +75,11 @@ func observeRedis(t *telemetry.Telemetry, c *redis.Client) {
 				}
 			}
 		}},
+		{"sluice_redis_objects_total", "What happened to objects of the cache and to purges in Redis, by event.", []string{"event"}, func(emit telemetry.Emit) {
+			for event, n := range c.Events() {
+				emit(float64(n), redis.Event(event).String())
+			}
+		}},
 		{"sluice_redis_round_trips_total", "Calls that were answered within le seconds.", []string{"le"}, func(emit telemetry.Emit) {
 			sum, trips := uint64(0), c.Stats().Trips
 			for i, n := range trips {

@@ -7,8 +7,10 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"time"
 
 	"github.com/sluice-gateway/sluice/internal/auth"
+	"github.com/sluice-gateway/sluice/internal/cache"
 	"github.com/sluice-gateway/sluice/internal/config"
 	"github.com/sluice-gateway/sluice/internal/limit"
 	"github.com/sluice-gateway/sluice/internal/store"
@@ -16,14 +18,15 @@ import (
 	"github.com/sluice-gateway/sluice/internal/telemetry"
 )
 
-// state is what a node counts and remembers, beyond configurations: the limiter and
-// who may call, and behind them the store that is shared with other gateways or the
+// state is what a node counts and remembers, beyond configurations: the limiter,
+// who may call, and the response cache, and behind them the store that is shared with other gateways or the
 // file that keeps quotas, clients, keys and tokens over a restart. What a configuration says of state holds from the
 // start on; only the file is opened later, by the first configuration that needs
 // it. It is used under the node's lock.
 type state struct {
 	limits *limit.Engine
 	auth   *auth.Engine
+	cache  *cache.Engine
 	shared *redis.Client // nil: without state.redis
 	file   *store.File   // nil: nothing has needed it yet
 	dir    string        // where the file is; empty: quotas are not kept
@@ -34,6 +37,7 @@ func openState(f *config.File, dir string, log *slog.Logger, t *telemetry.Teleme
 	s := &state{dir: f.State.Dir}
 	o := limit.Options{Log: log, Telemetry: t}
 	who := auth.Options{Log: log, Telemetry: t, Dir: dir}
+	responses := cache.Options{Log: log, Telemetry: t}
 	var err error
 	switch {
 	case f.State.Redis != nil:
@@ -41,13 +45,20 @@ func openState(f *config.File, dir string, log *slog.Logger, t *telemetry.Teleme
 			return nil, fmt.Errorf("state.redis: %w", err)
 		}
 		o.Shared, who.Records = s.shared, s.shared
+		responses.Objects, responses.Purges = s.shared.Cache()
 	case s.wants(f):
 		if s.file, err = store.OpenFile(s.dir); err != nil {
 			return nil, fmt.Errorf("state.dir: %w", err)
 		}
 		o.File, who.Records = s.file, s.file
 	}
-	s.limits, s.auth = limit.New(o), auth.New(who)
+	s.limits, s.auth, s.cache = limit.New(o), auth.New(who), cache.New(responses)
+	if f.Cache.Shared {
+		// What other gateways have stored is there from the first request on.
+		ctx, cancel := context.WithTimeout(context.Background(), time.Second)
+		defer cancel()
+		s.cache.Await(ctx)
+	}
 	return s, nil
 }
 
@@ -98,7 +109,7 @@ func (s *state) prepare(f *config.File) error {
 // close gives leases back and writes quotas, as long as ctx allows. Nothing may be
 // decided any more.
 func (s *state) close(ctx context.Context) error {
-	failed := []error{s.limits.Close(ctx), s.auth.Close(ctx)}
+	failed := []error{s.cache.Close(ctx), s.limits.Close(ctx), s.auth.Close(ctx)}
 	if s.shared != nil {
 		failed = append(failed, s.shared.Close(ctx))
 	}

@@ -93,6 +93,7 @@ type Options struct {
 	Gateway       Gateway
 	Configuration Configuration
 	Limits        Limits
+	Cache         Cache           // nil: there is none
 	Identities    *auth.Directory // clients and keys that are made here
 	Metrics       http.Handler
 	Audit         *audit.Log // nil: changes are not recorded

@@ -51,6 +51,7 @@ type node struct {
 	directory *auth.Directory // nil: there is no place for clients and keys
 	records   *drawer         // of the directory
 	storeAway bool
+	cache     Cache    // nil: there is none
 	asks      []string // of the limiter
 
 	mu       sync.Mutex
@@ -158,7 +159,7 @@ func start(t *testing.T, n *node, c config.Admin) *Server {
 		c.Address = "127.0.0.1:0"
 	}
 	s, err := New(Options{
-		Config: c, Gateway: n, Configuration: n, Limits: n, Identities: n.directory, Log: slog.New(slog.DiscardHandler),
+		Config: c, Gateway: n, Configuration: n, Limits: n, Cache: n.cache, Identities: n.directory, Log: slog.New(slog.DiscardHandler),
 		Metrics: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { _, _ = io.WriteString(w, "sluice_up 1\n") }),
 	})
 	if err != nil {

@@ -27,13 +27,14 @@ type endpoint struct {
 	open   bool     // without the guard
 	params []string // of the query; any other is refused
 	types  []string // content types of the body; none: there is no body
+	bare   bool     // the body may be left out, and its content type with it
 	serve  func(http.ResponseWriter, *http.Request) *problem
 }
 
 var (
 	jsonTypes     = []string{"application/json"}
-	patchTypes    = []string{"application/json", "application/merge-patch+json"}
 	documentTypes = []string{"application/yaml", "application/x-yaml", "text/yaml", "text/x-yaml", "application/json"}
+	patchTypes    = append(slices.Clip(documentTypes), "application/merge-patch+json")
 )
 
 // pprofPath is the one endpoint that stands for all paths below it.
@@ -53,16 +54,17 @@ func (s *Server) table() map[string][]endpoint {
 		{method: "GET", path: "/v1/usage", params: []string{"client", "period"}, serve: s.usage},
 		{method: "GET", path: "/v1/hot", params: []string{"what"}, serve: s.hot},
 		{method: "GET", path: "/v1/clients", serve: s.getClients},
-		{method: "POST", path: "/v1/clients", types: jsonTypes, serve: s.postClient},
+		{method: "POST", path: "/v1/clients", types: documentTypes, serve: s.postClient},
 		{method: "GET", path: "/v1/clients/{id}", serve: s.getClient},
 		{method: "PATCH", path: "/v1/clients/{id}", types: patchTypes, serve: s.patchClient},
 		{method: "DELETE", path: "/v1/clients/{id}", serve: s.deleteClient},
 		{method: "GET", path: "/v1/keys", params: []string{"client", "revoked"}, serve: s.getKeys},
-		{method: "POST", path: "/v1/keys", types: jsonTypes, serve: s.postKey},
+		{method: "POST", path: "/v1/keys", types: documentTypes, serve: s.postKey},
 		{method: "GET", path: "/v1/keys/{id}", serve: s.getKey},
 		{method: "PATCH", path: "/v1/keys/{id}", types: patchTypes, serve: s.patchKey},
 		{method: "DELETE", path: "/v1/keys/{id}", serve: s.deleteKey},
-		{method: "POST", path: "/v1/keys/{id}/rotate", types: jsonTypes, serve: s.rotateKey},
+		{method: "POST", path: "/v1/keys/{id}/rotate", types: documentTypes, bare: true, serve: s.rotateKey},
+		{method: "POST", path: "/v1/cache/purge", types: documentTypes, serve: s.purge},
 		{method: "POST", path: "/v1/explain", types: jsonTypes, serve: s.explain},
 	}
 	if s.Config.Pprof {
@@ -158,7 +160,8 @@ func (e *endpoint) run(w http.ResponseWriter, r *http.Request) *problem {
 			}
 		}
 	}
-	if len(e.types) > 0 {
+	// Nothing of no type is no form either: browsers give forms one.
+	if _, typed := r.Header["Content-Type"]; len(e.types) > 0 && (typed || r.ContentLength != 0 || !e.bare) {
 		if p := readable(r, e.types); p != nil {
 			return p
 		}

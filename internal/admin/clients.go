@@ -1,10 +1,12 @@
 package admin
 
 import (
+	"bytes"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
+	"mime"
 	"net/http"
 	"net/url"
 	"slices"
@@ -60,8 +62,12 @@ type ClientChange struct {
 	Attributes  *map[string]any `json:"attributes,omitempty"`
 }
 
-// maxIdentity is how large a body about a client or key may be.
-const maxIdentity = 32 << 10
+const (
+	// maxIdentity is how large a body about a client, a key or a purge may be.
+	maxIdentity = 32 << 10
+	// maxAliased is how large it may be with all that aliases in it stand for.
+	maxAliased = 256 << 10
+)
 
 // idOf finds the template of a path that has an id in it, such as /v1/keys/{id}/rotate,
 // and the id. Ids may have slashes in them, encoded; those of declared keys may also
@@ -90,9 +96,20 @@ func idOf(r *http.Request) (template, id string) {
 	return r.URL.Path, ""
 }
 
-// readJSON reads a JSON body into v, strictly.
-func readJSON(w http.ResponseWriter, r *http.Request, v any) *problem {
-	body := json.NewDecoder(http.MaxBytesReader(w, r.Body, maxIdentity))
+// readBody reads a body of JSON or YAML into v, strictly.
+func readBody(w http.ResponseWriter, r *http.Request, v any) *problem {
+	text, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxIdentity))
+	if err != nil {
+		return unreadable(err, "32 KiB")
+	}
+	if kind, _, _ := mime.ParseMediaType(r.Header.Get("Content-Type")); strings.HasSuffix(kind, "yaml") && len(bytes.TrimSpace(text)) > 0 {
+		if text, err = config.ToJSON(text, maxAliased); err != nil {
+			first, _, _ := strings.Cut(err.Error(), "\n")
+			first, _, _ = strings.Cut(first, " (config.")
+			return badRequest("The body cannot be read: " + strings.TrimPrefix(first, "config:") + ".")
+		}
+	}
+	body := json.NewDecoder(bytes.NewReader(text))
 	body.DisallowUnknownFields()
 	if err := body.Decode(v); err != nil {
 		return unreadable(err, "32 KiB")
@@ -119,6 +136,10 @@ func (s *Server) trouble(err error) *problem {
 		return conflict("The key is revoked, disabled or expired; make another one.", ownedByAPI)
 	case errors.Is(err, auth.ErrBusy):
 		return conflict("It is being changed by others; try again.", ownedByAPI)
+	case errors.Is(err, auth.ErrNoStore):
+		p := unavailable()
+		p.Detail = "There is no place to keep clients and keys, and nothing was changed: set state.dir, or state.redis, in the configuration and start the gateway again."
+		return p
 	}
 	s.Log.Warn("clients and keys cannot be read or changed", "cause", err)
 	p := unavailable()
@@ -205,7 +226,7 @@ func (s *Server) getClient(w http.ResponseWriter, r *http.Request) *problem {
 
 func (s *Server) postClient(w http.ResponseWriter, r *http.Request) *problem {
 	var q ClientRequest
-	if p := readJSON(w, r, &q); p != nil {
+	if p := readBody(w, r, &q); p != nil {
 		return p
 	}
 	c := config.Client{ID: q.ID, Plan: q.Plan, Roles: q.Roles, Permissions: q.Permissions, Attributes: q.Attributes}
@@ -229,7 +250,7 @@ func (s *Server) postClient(w http.ResponseWriter, r *http.Request) *problem {
 
 func (s *Server) patchClient(w http.ResponseWriter, r *http.Request) *problem {
 	var q map[string]json.RawMessage
-	if p := readJSON(w, r, &q); p != nil {
+	if p := readBody(w, r, &q); p != nil {
 		return p
 	}
 	id := r.PathValue("id")

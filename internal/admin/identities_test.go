@@ -346,8 +346,126 @@ func TestBadClientsAndKeysAreRefused(t *testing.T) {
 		}
 	}
 	without := start(t, newNode(t, document), config.Admin{})
-	without.ask("POST", "/v1/clients", `{"id": "a"}`, asJSON...).refused(t, 503, "dependency_unavailable")
+	for _, c := range [][3]string{{"POST", "/v1/clients", `{"id": "a"}`}, {"DELETE", "/v1/clients/a", ""}, {"DELETE", "/v1/keys/a", ""}} {
+		if p := without.ask(c[0], c[1], c[2], asJSON...).refused(t, 503, "dependency_unavailable"); !strings.Contains(p.Detail, "set state.dir, or state.redis") {
+			t.Errorf("%v: %s", c, p.Detail)
+		}
+	}
 	if r := without.ask("GET", "/v1/clients", ""); r.status != 200 {
 		t.Errorf("%d %s", r.status, r.body)
 	}
+}
+
+func TestClientsAndKeysAreMadeFromYAMLToo(t *testing.T) {
+	n := newNode(t, document)
+	n.keep(t)
+	s := start(t, n, config.Admin{})
+	r := s.ask("POST", "/v1/clients", "id: acme\npermissions: [a, b]\nattributes:\n  tier: gold\n  seats: 7\n", asYAML...)
+	if c := decode[Client](t, r.body); r.status != 201 || c.ID != "acme" || len(c.Permissions) != 2 || c.Attributes["tier"] != "gold" || c.Attributes["seats"] != 7.0 {
+		t.Fatalf("%d %s", r.status, r.body)
+	}
+	r = s.ask("PATCH", "/v1/clients/acme", "permissions: null\n", "Content-Type", "text/yaml")
+	if c := decode[Client](t, r.body); r.status != 200 || c.Permissions != nil || c.Attributes["tier"] != "gold" {
+		t.Errorf("%d %s", r.status, r.body)
+	}
+	r = s.ask("POST", "/v1/keys", "client: acme\nname: ci\nexpires_at: 2999-01-31T00:00:00Z\n", "Content-Type", "application/x-yaml")
+	made := decode[NewKey](t, r.body)
+	if r.status != 201 || made.Name != "ci" || made.ExpiresAt == nil || made.ExpiresAt.Year() != 2999 {
+		t.Fatalf("%d %s", r.status, r.body)
+	}
+	if r := s.ask("PATCH", "/v1/keys/"+made.ID, "enabled: true", asYAML...); r.status != 200 {
+		t.Errorf("%d %s", r.status, r.body)
+	}
+	if r := s.ask("POST", "/v1/keys/"+made.ID+"/rotate", "overlap: 10m", asYAML...); r.status != 201 {
+		t.Errorf("%d %s", r.status, r.body)
+	}
+	bomb := "a: &a [x, x, x, x, x, x, x, x]\nb: &b [*a, *a, *a, *a, *a, *a, *a, *a]\nc: &c [*b, *b, *b, *b, *b, *b, *b, *b]\nd: &d [*c, *c, *c, *c, *c, *c, *c, *c]\ne: &e [*d, *d, *d, *d, *d, *d, *d, *d]\nf: [*e, *e, *e, *e]\n"
+	for _, c := range []struct{ body, detail string }{
+		{"", "The body is empty."},
+		{" \n", "The body is empty."},
+		{"id: [", "The body cannot be read: 1:"},
+		{"id: a\nid: b", "The body cannot be read: 2:1:"},
+		{"id: 7", "The body cannot be read: id is of another type than it should be, a number."},
+		{"id: a\nsecret: b", `The body cannot be read: json: unknown field "secret".`},
+		{"id: a\n---\nid: b", "The body cannot be read: 3:1: this begins a second document: one file holds one, remove the --- or move it to a file of its own."},
+		{bomb, "The body cannot be read: it is too large to be written as JSON"},
+	} {
+		if p := s.ask("POST", "/v1/clients", c.body, asYAML...).refused(t, 400, "bad_request"); !strings.HasPrefix(p.Detail, c.detail) || strings.Contains(p.Detail, "\n") {
+			t.Errorf("%q: %s", c.body, p.Detail)
+		}
+	}
+}
+
+func TestAKeyIsRotatedWithoutABody(t *testing.T) {
+	n := newNode(t, document)
+	n.keep(t)
+	s := start(t, n, config.Admin{})
+	s.ask("POST", "/v1/clients", `{"id": "acme"}`, asJSON...)
+	made := decode[NewKey](t, s.ask("POST", "/v1/keys", `{"client": "acme"}`, asJSON...).body)
+	path := "/v1/keys/" + made.ID + "/rotate"
+	for _, kind := range []string{"application/x-www-form-urlencoded", "text/plain", ""} { // as browsers send for a form
+		s.ask("POST", path, "", "Content-Type", kind).refused(t, 415, "unsupported_media_type")
+	}
+	s.ask("POST", path, "{}").refused(t, 415, "unsupported_media_type")
+	s.ask("POST", "/v1/keys", "").refused(t, 415, "unsupported_media_type")
+	r := s.ask("POST", path, "")
+	next := decode[NewKey](t, r.body)
+	if r.status != 201 || next.Replaces == nil || next.Replaces.ID != made.ID || next.Replaces.ExpiresAt == nil {
+		t.Errorf("%d %s", r.status, r.body)
+	}
+}
+
+// A key whose client has left the file is nobody's, and is shown so.
+func TestAKeyOfAClientThatIsGone(t *testing.T) {
+	n := newNode(t, document+"\nclients: [{id: acme}]\n")
+	n.keep(t)
+	s := start(t, n, config.Admin{})
+	declared := n.running
+	bare, found := n.Parse([]byte(document))
+	if found.Err() != nil {
+		t.Fatal(found.Err())
+	}
+	made := decode[NewKey](t, s.ask("POST", "/v1/keys", `{"client": "acme"}`, asJSON...).body)
+	state := func(when, want string) {
+		t.Helper()
+		one := decode[Key](t, s.ask("GET", "/v1/keys/"+made.ID, "").body)
+		all := decode[KeyList](t, s.ask("GET", "/v1/keys?revoked=1", "").body).Keys
+		of := decode[KeyList](t, s.ask("GET", "/v1/keys?revoked=1&client=acme", "").body).Keys
+		for i, k := range append(append([]Key{one}, all...), of...) {
+			if k.ID == made.ID && k.State != want || len(of) == 0 {
+				t.Errorf("%s: %d is %q, want %q", when, i, k.State, want)
+			}
+		}
+	}
+	state("declared", "live")
+	n.running = bare
+	state("it has left the file", "client_gone")
+	s.ask("GET", "/v1/clients/acme", "").refused(t, 404, "not_found")
+	if keys := decode[KeyList](t, s.ask("GET", "/v1/keys?client=acme", "").body).Keys; len(keys) != 1 { // what is left can be found
+		t.Errorf("%+v", keys)
+	}
+	s.ask("GET", "/v1/keys?client=nobody", "").refused(t, 404, "not_found")
+	if p := s.ask("POST", "/v1/keys/"+made.ID+"/rotate", "").refused(t, 409, "conflict"); p.Owner != "api" || !strings.HasPrefix(p.Detail, "The client acme that the key was made for is not there any more") {
+		t.Errorf("%+v", p)
+	}
+	s.ask("POST", "/v1/keys", `{"client": "acme"}`, asJSON...).refused(t, 404, "not_found")
+	if r := s.ask("POST", "/v1/clients", `{"id": "acme"}`, asJSON...); r.status != 201 {
+		t.Fatal(r.body)
+	}
+	state("another has its id", "client_gone")
+	s.ask("POST", "/v1/keys/"+made.ID+"/rotate", "").refused(t, 409, "conflict")
+	fresh := decode[NewKey](t, s.ask("POST", "/v1/keys", `{"client": "acme"}`, asJSON...).body)
+	if k := decode[Key](t, s.ask("GET", "/v1/keys/"+fresh.ID, "").body); k.State != "live" {
+		t.Errorf("a key of the other: %+v", k)
+	}
+	n.running = declared
+	state("it is in the file again", "live")
+	s.ask("PATCH", "/v1/keys/"+made.ID, `{"enabled": false}`, asJSON...)
+	state("disabled", "disabled")
+	n.running = bare
+	state("disabled, and gone again", "client_gone")
+	if r := s.ask("DELETE", "/v1/keys/"+made.ID, ""); r.status != 204 {
+		t.Error(r.body)
+	}
+	state("revoked", "revoked")
 }

@@ -19,6 +19,7 @@ type Key struct {
 	Owner       string     `json:"owner"`
 	Name        string     `json:"name,omitempty"`
 	Enabled     bool       `json:"enabled"`
+	State       string     `json:"state"`                 // see stateOf
 	Permissions *[]string  `json:"permissions,omitempty"` // absent: all of the client's
 	CreatedAt   *time.Time `json:"created_at,omitempty"`  // not of one that the configuration declares
 	ExpiresAt   *time.Time `json:"expires_at,omitempty"`
@@ -81,11 +82,38 @@ func permissionsOf(list []string) *[]string {
 	return &list
 }
 
-func storedKey(k auth.Key) Key {
-	return Key{
+// The states of a key. Only a live one is accepted.
+const (
+	keyLive     = "live"
+	keyDisabled = "disabled"
+	keyOrphaned = "client_gone" // the client that it was made for is not there any more
+	keyExpired  = "expired"
+	keyRevoked  = "revoked"
+)
+
+// stateOf is the state of a key, the one that lasts longest when there are several.
+func stateOf(k *Key, orphan bool) string {
+	switch {
+	case k.RevokedAt != nil:
+		return keyRevoked
+	case k.ExpiresAt != nil && !time.Now().Before(*k.ExpiresAt):
+		return keyExpired
+	case orphan:
+		return keyOrphaned
+	case !k.Enabled:
+		return keyDisabled
+	}
+	return keyLive
+}
+
+func (s *Server) storedKey(k auth.Key) Key {
+	_, declared := s.declared(k.Client)
+	out := Key{
 		ID: k.ID, Client: k.Client, Owner: ownedByAPI, Name: k.Name, Enabled: k.Enabled, Permissions: permissionsOf(k.Permissions),
 		CreatedAt: stamp(k.CreatedAt), ExpiresAt: stamp(k.ExpiresAt), LastUsedAt: stamp(k.LastUsedAt), RevokedAt: stamp(k.RevokedAt),
 	}
+	out.State = stateOf(&out, k.Orphan && !declared)
+	return out
 }
 
 // declaredKeys are the keys that the running configuration declares, of one client or
@@ -103,7 +131,9 @@ func (s *Server) declaredKeys(client string) []Key {
 		}
 		for j, id := range auth.DeclaredKeyIDs(c) {
 			k := &c.Keys[j]
-			all = append(all, Key{ID: id, Client: c.ID, Owner: ownedByConfig, Name: k.Name, Enabled: true, Permissions: permissionsOf(k.Permissions), ExpiresAt: k.ExpiresAt})
+			one := Key{ID: id, Client: c.ID, Owner: ownedByConfig, Name: k.Name, Enabled: true, Permissions: permissionsOf(k.Permissions), ExpiresAt: k.ExpiresAt}
+			one.State = stateOf(&one, false)
+			all = append(all, one)
 		}
 	}
 	return all
@@ -129,9 +159,6 @@ func (s *Server) getKeys(w http.ResponseWriter, r *http.Request) *problem {
 		return badRequest("revoked is 1, or left out.")
 	}
 	client := q.Get("client")
-	if p := s.hasClient(client); client != "" && p != nil && !withRevoked {
-		return p
-	}
 	all := s.declaredKeys(client)
 	stored, err := s.Identities.Keys(r.Context(), client)
 	if err != nil && !errors.Is(err, auth.ErrNoStore) {
@@ -139,7 +166,12 @@ func (s *Server) getKeys(w http.ResponseWriter, r *http.Request) *problem {
 	}
 	for _, k := range stored {
 		if k.RevokedAt.IsZero() || withRevoked {
-			all = append(all, storedKey(k))
+			all = append(all, s.storedKey(k))
+		}
+	}
+	if client != "" && len(all) == 0 && !withRevoked { // who is gone may have left keys behind
+		if p := s.hasClient(client); p != nil {
+			return p
 		}
 	}
 	slices.SortStableFunc(all, func(a, b Key) int { return strings.Compare(a.Client, b.Client) })
@@ -177,13 +209,13 @@ func (s *Server) getKey(w http.ResponseWriter, r *http.Request) *problem {
 	if err != nil {
 		return s.trouble(err)
 	}
-	send(w, http.StatusOK, "application/json", storedKey(k))
+	send(w, http.StatusOK, "application/json", s.storedKey(k))
 	return nil
 }
 
 func (s *Server) postKey(w http.ResponseWriter, r *http.Request) *problem {
 	var q KeyRequest
-	if p := readJSON(w, r, &q); p != nil {
+	if p := readBody(w, r, &q); p != nil {
 		return p
 	}
 	k := auth.Key{Client: q.Client, Name: q.Name}
@@ -230,7 +262,7 @@ func (s *Server) sendNew(w http.ResponseWriter, k auth.Key, text string, replace
 
 func (s *Server) patchKey(w http.ResponseWriter, r *http.Request) *problem {
 	var q KeyChange
-	if p := readJSON(w, r, &q); p != nil {
+	if p := readBody(w, r, &q); p != nil {
 		return p
 	}
 	if q.Enabled == nil {
@@ -243,7 +275,7 @@ func (s *Server) patchKey(w http.ResponseWriter, r *http.Request) *problem {
 	if err != nil {
 		return s.trouble(err)
 	}
-	send(w, http.StatusOK, "application/json", storedKey(k))
+	send(w, http.StatusOK, "application/json", s.storedKey(k))
 	return nil
 }
 
@@ -261,7 +293,7 @@ func (s *Server) deleteKey(w http.ResponseWriter, r *http.Request) *problem {
 func (s *Server) rotateKey(w http.ResponseWriter, r *http.Request) *problem {
 	var q Rotation
 	if r.ContentLength != 0 {
-		if p := readJSON(w, r, &q); p != nil {
+		if p := readBody(w, r, &q); p != nil {
 			return p
 		}
 	}
@@ -276,11 +308,27 @@ func (s *Server) rotateKey(w http.ResponseWriter, r *http.Request) *problem {
 	if _, ok := s.declaredKey(r.PathValue("id")); ok {
 		return owned("key")
 	}
+	if p := s.orphaned(r); p != nil {
+		return p
+	}
 	next, text, old, err := s.Identities.RotateKey(r.Context(), r.PathValue("id"), overlap)
 	if err != nil {
 		return s.trouble(err)
 	}
-	was := storedKey(old)
+	was := s.storedKey(old)
 	s.sendNew(w, next, text, &was)
 	return nil
+}
+
+// orphaned is the problem with a key whose client is gone: a successor would be refused
+// as it is.
+func (s *Server) orphaned(r *http.Request) *problem {
+	k, err := s.Identities.Key(r.Context(), r.PathValue("id"))
+	if err != nil {
+		return nil // who asked has the same error, or a better one
+	}
+	if s.storedKey(k).State != keyOrphaned {
+		return nil
+	}
+	return conflict("The client "+k.Client+" that the key was made for is not there any more; revoke the key, and make one for a client that is.", ownedByAPI)
 }

@@ -124,9 +124,9 @@ func (s *Server) hot(w http.ResponseWriter, r *http.Request) *problem {
 	what := r.URL.Query().Get("what")
 	switch {
 	case what == "cache":
-		return notImplemented("There is no cache yet, so no object of it can be hot; what may be clients or routes.")
+		return s.hotObjects(w)
 	case !slices.Contains([]string{"clients", "routes"}, what):
-		return badRequest("what is clients or routes.")
+		return badRequest("what is clients, routes or cache.")
 	}
 	list, err := s.Limits.Hot(what, hotKeys)
 	if err != nil {

@@ -89,7 +89,6 @@ func TestHotKeysAreListed(t *testing.T) {
 	for _, query := range []string{"", "?what=", "?what=everything", "?n=5"} {
 		s.ask("GET", "/v1/hot"+query, "").refused(t, 400, "bad_request")
 	}
-	s.ask("GET", "/v1/hot?what=cache", "").refused(t, 501, "not_implemented")
 }
 
 func TestPeriodsEndByTheCalendar(t *testing.T) {

@@ -163,7 +163,7 @@ func TestAnswersAreOfTheDescribedStatusAndType(t *testing.T) {
 	check(s, "GET", "/v1/usage?client=nobody", "")
 	check(s, "GET", "/v1/usage?period=year", "")
 	check(s, "GET", "/v1/hot?what=clients", "")
-	check(s, "GET", "/v1/hot?what=cache", "")
+	checkCache(t, n, check)
 	checkIdentities(t, n, s, check)
 	n.storeAway = true
 	check(s, "GET", "/v1/usage", "")
@@ -200,6 +200,7 @@ func TestSchemasAreTheTypes(t *testing.T) {
 		"Key": reflect.TypeFor[Key](), "KeyList": reflect.TypeFor[KeyList](), "KeyRequest": reflect.TypeFor[KeyRequest](), "NewKey": reflect.TypeFor[NewKey](),
 		"KeyChange": reflect.TypeFor[KeyChange](), "Rotation": reflect.TypeFor[Rotation](),
 		"UsageList": reflect.TypeFor[UsageList](), "Usage": reflect.TypeFor[limit.Usage](), "HotList": reflect.TypeFor[HotList](), "Hot": reflect.TypeFor[limit.Hot](),
+		"HotObjectList": reflect.TypeFor[HotObjectList](), "HotObject": reflect.TypeFor[HotObject](), "Purge": reflect.TypeFor[Purge](), "Purged": reflect.TypeFor[Purged](),
 	}
 	if a, b := slices.Sorted(maps.Keys(types)), slices.Sorted(maps.Keys(d.Components.Schemas)); !slices.Equal(a, b) {
 		t.Fatalf("types   %q\nschemas %q", a, b)
@@ -240,7 +241,7 @@ func TestSchemasAreTheTypes(t *testing.T) {
 			t.Errorf("the manual has no place for %s, which problems of this code lead to", code)
 		}
 	}
-	for _, p := range []*problem{badRequest(""), forbidden(""), notFound(), notAllowed(""), tooLarge(""), notReady(), stale(""), invalid(nil), internal(""), conflict("", ""), notImplemented(""), unavailable()} {
+	for _, p := range []*problem{badRequest(""), forbidden(""), notFound(), notAllowed(""), tooLarge(""), notReady(), stale(""), invalid(nil), internal(""), conflict("", ""), unavailable()} {
 		if !slices.Contains(codes, p.Code) {
 			t.Errorf("the code %s is not documented", p.Code)
 		}

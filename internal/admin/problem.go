@@ -90,10 +90,6 @@ func internal(detail string) *problem {
 	return &problem{Status: http.StatusInternalServerError, Code: "internal", Title: "Internal error", Detail: detail}
 }
 
-func notImplemented(detail string) *problem {
-	return &problem{Status: http.StatusNotImplemented, Code: "not_implemented", Title: "Not implemented", Detail: detail}
-}
-
 func unavailable() *problem {
 	return &problem{
 		Status: http.StatusServiceUnavailable, Code: "dependency_unavailable", Title: "Dependency unavailable",

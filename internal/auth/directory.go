@@ -32,6 +32,13 @@ import (
 // backup was restored, or a Redis without its last writes took over), the key stays
 // revoked here, and the revocation is written again.
 //
+// # Whose a key is
+//
+// A client that is made here is born: its record has a word of its own, and keys have
+// that of the client they were made for. So a client that is made later under the id of
+// another never gets the other's keys, whoever was too late to revoke them. A declared
+// client has no birth, and has the keys of its id (see realm.owns).
+//
 // # The store is away
 //
 // What is known goes on to be served. Until everything has been read, at the start
@@ -41,9 +48,9 @@ type Directory struct {
 	log *slog.Logger
 	now func() time.Time
 
-	keys  *keyTable                  // by fingerprint
-	ids   *nameTable[*credential]    // by id
-	names *nameTable[*config.Client] // clients by id
+	keys  *keyTable               // by fingerprint
+	ids   *nameTable[*credential] // by id
+	names *nameTable[*born]       // clients by id
 	// behind says that records may have changed that are not in the tables.
 	behind  atomic.Bool
 	users   atomic.Uint64 // the last number of a keyUser
@@ -61,6 +68,12 @@ type Directory struct {
 	wake chan struct{}
 	stop context.CancelFunc
 	done chan struct{}
+}
+
+// born is a client that was made through the admin API.
+type born struct {
+	*config.Client
+	birth string
 }
 
 // storedKey is a key and what the tables have of it.
@@ -82,7 +95,7 @@ const (
 
 func newDirectory(log *slog.Logger, now func() time.Time) *Directory {
 	return &Directory{
-		log: log, now: now, keys: newKeyTable(), ids: newNameTable[*credential](), names: newNameTable[*config.Client](),
+		log: log, now: now, keys: newKeyTable(), ids: newNameTable[*credential](), names: newNameTable[*born](),
 		clients: map[string]*clientRecord{}, stored: map[string]*storedKey{}, owned: map[string]map[string]*storedKey{},
 		relapse: map[string]bool{}, wake: make(chan struct{}, 1),
 	}
@@ -270,10 +283,10 @@ func (d *Directory) read(ctx context.Context) error {
 		}
 	}
 	d.clients, d.stored, d.owned = clients, stored, map[string]map[string]*storedKey{}
-	names, ids := make(map[string]*config.Client, len(clients)), make(map[string]*credential, len(stored))
+	names, ids := make(map[string]*born, len(clients)), make(map[string]*credential, len(stored))
 	all := make([]*credential, 0, len(stored))
 	for id, c := range clients {
-		names[id] = c.config()
+		names[id] = c.born()
 	}
 	for id, k := range stored {
 		d.own(k)
@@ -300,7 +313,7 @@ func (d *Directory) take(r store.Record) {
 			return
 		}
 		d.clients[c.ID] = c
-		d.names.put(c.ID, c.config())
+		d.names.put(c.ID, c.born())
 		d.renew(c.ID)
 		return
 	}
@@ -459,23 +472,28 @@ func (d *Directory) user(r *realm, authenticator string, join bool) keyUser {
 }
 
 // client returns a client by its id. It takes no lock.
-func (d *Directory) client(id string) (*config.Client, bool) { return d.names.get(id) }
+func (d *Directory) client(id string) (*config.Client, bool) {
+	if c, ok := d.names.get(id); ok {
+		return c.Client, true
+	}
+	return nil, false
+}
+
+// owns reports whether the client of a key is there, and is the one that it was made
+// for. It takes no lock.
+func (d *Directory) owns(c *credential) bool {
+	client, ok := d.names.get(c.client)
+	return ok && client.birth == c.birth
+}
 
 // version changes whenever a client does.
 func (d *Directory) version() uint64 { return d.changes.Load() }
-
-// live reports whether the key of the admin API with this id may be used now. It
-// takes no lock.
-func (d *Directory) live(id string) bool {
-	c, ok := d.ids.get(id)
-	return ok && c.works(d.now().UnixNano())
-}
 
 // credential makes of a key what requests find.
 func (k *storedKey) credential() *credential {
 	c := &credential{
 		id: k.ID, public: k.ID, client: k.Client, name: k.Name, permissions: k.Permissions, used: &k.used,
-		digest: k.digest(),
+		birth: k.Birth, digest: k.digest(),
 	}
 	if k.ExpiresAt != nil {
 		c.until = k.ExpiresAt.UnixNano()

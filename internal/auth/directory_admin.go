@@ -3,6 +3,7 @@ package auth
 import (
 	"cmp"
 	"context"
+	"crypto/rand"
 	"encoding/hex"
 	"errors"
 	"fmt"
@@ -48,6 +49,9 @@ type Key struct {
 	LastUsedAt           time.Time // to the minute
 	Enabled              bool
 	Permissions          []string // they narrow those of the client; nil: they do not
+	// Orphan says that the client it was made for was not made through the admin API, or
+	// is not there any more: nobody has the key unless a client of that id is declared.
+	Orphan bool
 }
 
 // attempts is how often a change is tried again because another came first.
@@ -132,7 +136,7 @@ func (d *Directory) CreateClient(ctx context.Context, c config.Client) (Client, 
 	}
 	rec := &clientRecord{
 		ID: c.ID, Plan: c.Plan, Roles: c.Roles, Permissions: c.Permissions, Attributes: c.Attributes,
-		CreatedAt: d.now().UTC().Truncate(time.Second),
+		CreatedAt: d.now().UTC().Truncate(time.Second), Birth: rand.Text(),
 	}
 	err := d.writeClient(ctx, rec)
 	if errors.Is(err, store.ErrConflict) {
@@ -262,9 +266,9 @@ func (d *Directory) Keys(ctx context.Context, client string) ([]Key, error) {
 	}
 	d.mu.Lock()
 	var all []Key
-	for id, k := range d.stored {
+	for _, k := range d.stored {
 		if client == "" || k.Client == client {
-			all = append(all, d.stored[id].key())
+			all = append(all, d.key(k))
 		}
 	}
 	d.mu.Unlock()
@@ -310,8 +314,11 @@ func (d *Directory) withUsed(ctx context.Context, keys []Key) {
 	}
 }
 
-func (k *storedKey) key() Key {
+// key tells of a key. The caller holds mu.
+func (d *Directory) key(k *storedKey) Key {
 	out := Key{ID: k.ID, Client: k.Client, Name: k.Name, CreatedAt: k.CreatedAt, Enabled: k.Enabled && k.RevokedAt == nil, Permissions: k.Permissions}
+	c := d.clients[k.Client]
+	out.Orphan = c == nil || c.Birth != k.Birth
 	if k.ExpiresAt != nil {
 		out.ExpiresAt = *k.ExpiresAt
 	}
@@ -343,7 +350,7 @@ func (d *Directory) known(id string) (Key, error) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	if k := d.stored[id]; k != nil {
-		return k.key(), nil
+		return d.key(k), nil
 	}
 	return Key{}, ErrNotFound
 }
@@ -357,7 +364,13 @@ func (d *Directory) CreateKey(ctx context.Context, k Key) (made Key, text string
 	if err := d.available(); err != nil {
 		return Key{}, "", err
 	}
-	rec, text, err := d.newKey(k)
+	d.mu.Lock()
+	birth := "" // of a declared client
+	if c := d.clients[k.Client]; c != nil {
+		birth = c.Birth
+	}
+	d.mu.Unlock()
+	rec, text, err := d.newKey(k, birth)
 	if err == nil {
 		err = d.apply(ctx, rec.change())
 	}
@@ -368,15 +381,15 @@ func (d *Directory) CreateKey(ctx context.Context, k Key) (made Key, text string
 	return made, text, err
 }
 
-// newKey makes a record, and the text of its key.
-func (d *Directory) newKey(k Key) (*keyRecord, string, error) {
+// newKey makes a record of a key for a client of this birth, and the text of the key.
+func (d *Directory) newKey(k Key, birth string) (*keyRecord, string, error) {
 	id, text, err := apikey.New()
 	if err != nil {
 		return nil, "", err
 	}
 	sum := apikey.Fingerprint([]byte(text))
 	rec := &keyRecord{
-		ID: id, Client: k.Client, Name: k.Name, Fingerprint: hex.EncodeToString(sum[:]),
+		ID: id, Client: k.Client, Birth: birth, Name: k.Name, Fingerprint: hex.EncodeToString(sum[:]),
 		CreatedAt: d.now().UTC().Truncate(time.Second), Enabled: true, Permissions: k.Permissions,
 	}
 	if !k.ExpiresAt.IsZero() {
@@ -460,7 +473,7 @@ func (d *Directory) RotateKey(ctx context.Context, id string, overlap time.Durat
 			like.ExpiresAt = now.Truncate(time.Second).Add(k.ExpiresAt.Sub(k.CreatedAt))
 		}
 		var err error
-		if rec, text, err = d.newKey(like); err != nil {
+		if rec, text, err = d.newKey(like, k.Birth); err != nil {
 			return nil, err
 		}
 		k.Successor = rec.ID

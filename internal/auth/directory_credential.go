@@ -25,6 +25,7 @@ type credential struct {
 	bound       string // id and some of the digest, when declared
 	public      string // the id that stands in a key of the gateway's own shape
 	client      string
+	birth       string // of the client that it was made for, when that was made through the admin API
 	name        string
 	digest      [sha256.Size]byte // apikey.Fingerprint, or apikey.Digest of other shapes
 	until       int64             // Unix ns from when on it is refused; 0: never
@@ -133,6 +134,12 @@ func (c *credential) remember(by uint64, who *exchange.Caller) {
 // resolve asks the realm. Nothing of the answer points into the configuration, so
 // that a key that is not used for long does not keep an old one.
 func (u *keyUser) resolve(c *credential) (*exchange.Caller, error) {
+	if !u.realm.owns(c) {
+		if u.realm.engine.directory.behind.Load() {
+			return nil, away(errBehind)
+		}
+		return nil, refuse(fmt.Errorf("the client %q that the key %s was made for is not there any more", c.client, c.id))
+	}
 	who, err := u.realm.caller(u.authenticator, u.join, identity{id: c.client, key: c.name})
 	if err != nil && (who == nil || !u.lenient) {
 		return nil, err
@@ -295,12 +302,20 @@ func (k *keyring) verify(d *Directory, key []byte, now time.Time) (*credential, 
 }
 
 // live reports whether the key with this id may be used now: it is there, and not
-// revoked, disabled or expired. It takes no lock.
+// revoked, disabled or expired, and has a client. It takes no lock.
 func (r *realm) live(id string) bool {
-	if c, ok := r.keyring().ids[id]; ok {
-		return c.works(r.engine.now().UnixNano())
+	c, ok := r.keyring().ids[id]
+	if !ok {
+		c, ok = r.engine.directory.ids.get(id)
 	}
-	return r.engine.directory.live(id)
+	return ok && c.works(r.engine.now().UnixNano()) && r.owns(c)
+}
+
+// owns reports whether the client of a key is there: declared, or the very one that was
+// made through the admin API when the key was. It takes no lock.
+func (r *realm) owns(c *credential) bool {
+	_, declared := r.clients[c.client]
+	return declared || r.engine.directory.owns(c)
 }
 
 // holder is the client that holds a key, with the plan, roles and permissions that

@@ -35,6 +35,7 @@ type clientRecord struct {
 	Permissions []string       `json:"permissions,omitempty"`
 	Attributes  map[string]any `json:"attributes,omitempty"`
 	CreatedAt   time.Time      `json:"created_at"`
+	Birth       string         `json:"birth,omitempty"` // no other client has it, nor one of the same id
 
 	version int64
 }
@@ -44,6 +45,7 @@ type clientRecord struct {
 type keyRecord struct {
 	ID          string     `json:"id"`
 	Client      string     `json:"client"`
+	Birth       string     `json:"birth,omitempty"` // of the client; empty: a declared one
 	Name        string     `json:"name,omitempty"`
 	Fingerprint string     `json:"fingerprint"` // see apikey.Fingerprint, in hex
 	CreatedAt   time.Time  `json:"created_at"`
@@ -136,6 +138,9 @@ func (c *clientRecord) change() (store.Change, error) {
 	b, err := json.Marshal(c)
 	return store.Change{Key: clientPrefix + c.ID, Value: b, If: c.version}, err
 }
+
+// born is the client as requests find it.
+func (c *clientRecord) born() *born { return &born{Client: c.config(), birth: c.Birth} }
 
 // config is the client as the configuration would declare it.
 func (c *clientRecord) config() *config.Client {

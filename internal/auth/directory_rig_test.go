@@ -206,6 +206,12 @@ func (d *desk) says(key string) string {
 	return "ok"
 }
 
+// live is that of a realm whose configuration declares no clients.
+func (d *desk) live(id string) bool {
+	r := &realm{engine: d.engine, file: &config.File{}}
+	return r.live(id)
+}
+
 // keysOf is a realm's authenticator of keys.
 func keysOf(t testing.TB, e *Engine, f *config.File, c *config.Authenticator) (*keyAuth, *realm) {
 	t.Helper()

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"strings"
 
+	"github.com/sluice-gateway/sluice/internal/auth/apikey"
 	"github.com/sluice-gateway/sluice/internal/config"
 	"github.com/sluice-gateway/sluice/internal/exchange"
 	"github.com/sluice-gateway/sluice/internal/policy"
@@ -17,6 +18,11 @@ import (
 // of the admin API's. It refuses nobody: who has no key, or one that is not known or
 // has run out, is nobody in particular. A known key is taken off the request, so that
 // no upstream gets to see it.
+//
+// Guessing keys is limited as it is with authenticators (limits.auth_failures). What
+// counts as a guess is a key that could be one of ours: any where the configuration
+// declares keys, else those that begin with slk_. Others are somebody else's, whose
+// upstream has keys of its own in the same field.
 func (e *Engine) newImplicit(env *policy.Env) (policy.Filter, error) {
 	if len(env.File.Clients) == 0 && !e.directory.kept() {
 		return nil, nil
@@ -90,6 +96,12 @@ func covers(wide, permission string) bool {
 	return wide == permission
 }
 
+// unsure reports whether a key that is not known may be a good one, because the store of
+// keys has not been read.
+func (e *Engine) unsure(err error) bool {
+	return errors.Is(err, errBehind) || errors.Is(err, errUnknown) && e.directory.behind.Load()
+}
+
 var errNoKey = errors.New("no X-Api-Key")
 
 // find returns whose key the request has, and why it does not count. The credential
@@ -113,9 +125,24 @@ func (f *implicit) find(x *exchange.Exchange) (*credential, *exchange.Caller, er
 	return c, who, nil
 }
 
-// Request notes who calls.
+// guess reports whether the request has a key that could be one of ours.
+func (f *implicit) guess(x *exchange.Exchange) bool {
+	key := x.Request.Header.GetID(exchange.XAPIKey)
+	return len(key) > 0 && (apikey.IsOwn(key) || len(f.realm.keyring().ids) > 0)
+}
+
+// Request notes who calls, and refuses who has shown too many wrong keys.
 func (f *implicit) Request(x *exchange.Exchange) error {
+	g, rule, guess := &f.realm.engine.guard, &f.realm.file.Limits.AuthFailures, f.guess(x)
+	if guess {
+		if err := g.admit(rule, x); err != nil {
+			return err
+		}
+	}
 	c, who, err := f.find(x)
+	if guess && err != nil && !f.realm.engine.unsure(err) {
+		g.failed(rule, x)
+	}
 	if c != nil {
 		x.Request.Header.DelID(exchange.XAPIKey)
 	}

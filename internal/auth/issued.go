@@ -114,11 +114,12 @@ func (a *issuedAuth) check(x *exchange.Exchange, token []byte, dry bool) (*excha
 }
 
 // ended is the refusal of a token that does not hold any more. A key that is not
-// known while the directory is behind its store may be a good one.
+// known, or whose client is not, while the directory is behind its store may be a good
+// one.
 func (a *issuedAuth) ended(t *issuer.Access, err error) error {
 	d := a.realm.engine.directory
 	if errors.Is(err, issuer.ErrKey) && d.behind.Load() {
-		if _, known := d.ids.get(t.Key); !known {
+		if c, known := d.ids.get(t.Key); !known || !a.realm.owns(c) {
 			return away(fmt.Errorf("%s: %w", t.Key, errBehind))
 		}
 	}

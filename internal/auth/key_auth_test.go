@@ -14,6 +14,7 @@ import (
 	"github.com/sluice-gateway/sluice/internal/config"
 	"github.com/sluice-gateway/sluice/internal/exchange"
 	"github.com/sluice-gateway/sluice/internal/policy"
+	"github.com/sluice-gateway/sluice/internal/store"
 )
 
 // asking is a request at noon with fields, names and values in turn.
@@ -38,7 +39,7 @@ func TestKeysAreChecked(t *testing.T) {
 	if err := d.RevokeKey(t.Context(), revoked.ID); err != nil {
 		t.Fatal(err)
 	}
-	_, orphan := d.issue(Key{Client: "gone"})
+	orphaned, orphan := d.issue(Key{Client: "gone"})
 	if _, err := d.ChangeClient(t.Context(), "made", func(c *config.Client) error {
 		c.Plan, c.Permissions = "gold", []string{"users:read", "jobs:run"}
 		return nil
@@ -80,7 +81,7 @@ func TestKeysAreChecked(t *testing.T) {
 		{"of another shape", "of-another-shape-entirely", "acme", []string{"users:read"}, ""},
 		{"of another shape, expired", "of-another-shape-expired", "unauthenticated", nil, "the key config:acme/3 of acme has run out, on 2026-11-25T12:00:00Z"},
 		{"revoked", revokedText, "unauthenticated", nil, "the key " + revoked.ID + " of made is revoked"},
-		{"of a client that is gone", orphan, "unauthenticated", nil, `keys: there is no client "gone"`},
+		{"of a client that is gone", orphan, "unauthenticated", nil, `the client "gone" that the key ` + orphaned.ID + ` was made for is not there any more`},
 		{"of a client with a plan that there is not", misfit, "forbidden", nil, `misfit has the plan "none such", which there is not`},
 		{"unknown", newKey(t), "unauthenticated", nil, "no client has this key"},
 		{"of another shape, unknown", "of-another-shape-unknown", "unauthenticated", nil, "no client has this key"},
@@ -245,15 +246,96 @@ func TestStoredKeysCountWithoutAuthenticators(t *testing.T) {
 	}
 }
 
+// A configuration without authenticators limits guessing as one with them does, and not
+// who shows keys to an upstream of theirs.
+func TestGuessingIsLimitedWithoutAuthenticators(t *testing.T) {
+	const text = "acme-key-of-20-characters"
+	declared := []config.Client{{ID: "acme", Keys: []config.ClientKey{{Value: config.NewSecret(text)}}}}
+	for _, c := range []struct {
+		name    string
+		clients []config.Client
+		guess   string
+		limited bool
+	}{
+		{"keys of the gateway's own shape", nil, newKey(t), true},
+		{"one with a wrong checksum", nil, newKey(t)[:66] + "~", true},
+		{"keys of another shape where some are declared", declared, "another-key-of-20-characters", true},
+		{"keys of another shape where none are", nil, "another-key-of-20-characters", false},
+		{"no key", declared, "", false},
+	} {
+		d := gatewayOn(t, &cabinet{}, at(noon)).start()
+		_, good := d.issue(Key{Client: "made"})
+		f, err := d.engine.newAuthenticate(&config.Route{}, &policy.Env{File: &config.File{Clients: c.clients, Limits: config.Limits{AuthFailures: *guessing(1, time.Minute, 3, "ip")}}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		ask := func(address, key string) string {
+			x := withKey(key)
+			if key == "" {
+				x = withKey()
+			}
+			x.Client = netip.MustParseAddr(address)
+			return codeOf(f.Request(x))
+		}
+		for i := range 5 {
+			x := withKey(c.guess)
+			x.Client = netip.MustParseAddr("192.0.2.1")
+			f.Explain(x) // is no attempt
+			want := ""
+			if c.limited && i >= 3 {
+				want = "rate_limited"
+			}
+			if got := ask("192.0.2.1", c.guess); got != want {
+				t.Errorf("%s: guess %d is answered %q, want %q", c.name, i, got, want)
+			}
+		}
+		want := ""
+		if c.limited {
+			want = "rate_limited" // before the key is looked at
+		}
+		if got := ask("192.0.2.1", good); got != want {
+			t.Errorf("%s: a good key behind them is answered %q, want %q", c.name, got, want)
+		}
+		if a, b := ask("192.0.2.2", good), ask("192.0.2.1", ""); a+b != "" {
+			t.Errorf("%s: another address %q, without a key %q", c.name, a, b)
+		}
+		d.close()
+	}
+}
+
+// What may be a good key, while the store has not been read, is no guess.
+func TestAKeyThatCannotBeLookedUpIsNoGuess(t *testing.T) {
+	d := gatewayOn(t, &cabinet{}, at(noon))
+	d.drawer.fail(store.ErrUnavailable)
+	d.start()
+	defer d.close()
+	f, err := d.engine.newAuthenticate(&config.Route{}, &policy.Env{File: &config.File{Limits: config.Limits{AuthFailures: *guessing(1, time.Minute, 1, "ip")}}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for range 5 {
+		if err := f.Request(withKey(newKey(t))); err != nil {
+			t.Error(err)
+		}
+	}
+	if err := f.Request(withKey("slk_no")); err != nil { // that it is none can be told
+		t.Error(err)
+	}
+	if err := f.Request(withKey("slk_no")); codeOf(err) != "rate_limited" {
+		t.Error(err)
+	}
+}
+
 // manyStored is a gateway with so many stored keys, and the texts of some.
 func manyStored(t testing.TB, n int) (*desk, *realm, *keyAuth, []string) {
 	d := gatewayOn(t, &cabinet{}, at(noon)).start()
 	if _, err := d.CreateClient(t.Context(), config.Client{ID: "acme", Permissions: []string{"users:*"}}); err != nil {
 		t.Fatal(err)
 	}
+	acme, _ := d.names.get("acme")
 	var texts []string
 	for range n {
-		rec, text, err := d.newKey(Key{Client: "acme"})
+		rec, text, err := d.newKey(Key{Client: "acme"}, acme.birth)
 		if err != nil {
 			t.Fatal(err)
 		}

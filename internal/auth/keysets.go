@@ -4,6 +4,7 @@ import (
 	"crypto/sha256"
 	"net/http"
 	"sync"
+	"time"
 
 	"github.com/sluice-gateway/sluice/internal/auth/keyset"
 	"github.com/sluice-gateway/sluice/internal/auth/verdict"
@@ -24,6 +25,10 @@ type keySets struct {
 	certificates *verdict.Cache[[sha256.Size]byte]
 }
 
+// settle is how long keys that no token asks for are not fetched: longer than it takes to
+// try out a configuration (PUT with dry_run).
+const settle = time.Second
+
 // maxPrinted is the longest certificate whose fingerprint is kept, bytes of DER.
 const maxPrinted = 8 << 10
 
@@ -32,7 +37,7 @@ func (k *keySets) open(e *Engine) *keyset.Registry {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	if k.registry == nil {
-		k.registry = keyset.New(keyset.Options{Log: e.log, Now: e.now, Offline: e.offline, Transport: k.transport})
+		k.registry = keyset.New(keyset.Options{Log: e.log, Now: e.now, Offline: e.offline, Settle: settle, Transport: k.transport})
 		k.issuers = verdict.New[string](maxVerdicts, maxVerdictKey)
 		k.certificates = verdict.New[[sha256.Size]byte](1024, maxPrinted)
 	}

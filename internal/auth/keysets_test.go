@@ -122,6 +122,21 @@ func TestKeysAreFetched(t *testing.T) {
 	}
 }
 
+// What PUT with dry_run does: a configuration is made and let go.
+func TestATrialOfAConfigurationFetchesNothing(t *testing.T) {
+	p := publish(t, jwksOf(t, "ed"))
+	e, _ := tokensOf(t, Options{}, map[string]*config.Authenticator{"idp": jwtOf(config.JWTAuth{Keys: nil, Secret: config.NewSecret(strings.Repeat("s", 32)), Algorithms: []string{"HS256"}})}, []string{"idp"})
+	for range 3 {
+		f := filterOf(t, e, map[string]*config.Authenticator{"idp": jwtOf(config.JWTAuth{JWKSURL: p.URL})}, []string{"idp"})
+		if err := f.(policy.Closer).Close(); err != nil {
+			t.Error(err)
+		}
+	}
+	if n := p.fetches.Load(); n != 0 {
+		t.Errorf("%d fetches", n)
+	}
+}
+
 func TestNobodyKnowsTheKeysYet(t *testing.T) {
 	p := publish(t, "")
 	_, f := tokensOf(t, Options{}, map[string]*config.Authenticator{"idp": jwtOf(config.JWTAuth{JWKSURL: p.URL})}, []string{"idp"})

@@ -5,6 +5,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"iter"
 	"net/http"
 	"strings"
 
@@ -119,8 +120,8 @@ func (a *httpAuth) scheme() string { return challengeOf(a.send) }
 
 func (a *httpAuth) check(x *exchange.Exchange, credential []byte, dry bool) (*exchange.Caller, error) {
 	to := forwardedOf(x)
-	parts := x.Scratch(len(credential) + to.size() + 64)[:0]
-	parts = to.append(ask.AppendPart(parts, credential))
+	parts := x.Scratch(len(credential) + to.size() + a.sent(x) + 64)[:0]
+	parts = to.append(a.append(ask.AppendPart(parts, credential), x))
 	key := ask.KeyOf(parts)
 	p, ok := a.desk.Kept(&key)
 	if !ok {
@@ -166,19 +167,47 @@ func (a *httpAuth) strip(x *exchange.Exchange) {
 	}
 }
 
+// lines yields the number of each field of `send`, with the value of a line of it.
+func (a *httpAuth) lines(x *exchange.Exchange) iter.Seq2[int, []byte] {
+	return func(yield func(int, []byte) bool) {
+		h := &x.Request.Header
+		for i := range a.send {
+			s := &a.send[i]
+			for j := range h.Len() {
+				f := h.At(j)
+				if f.ID == s.id && (s.id != exchange.Other || exchange.EqualFold(f.Name, s.name)) && !yield(i, f.Value) {
+					return
+				}
+			}
+		}
+	}
+}
+
+// sent is the most that append appends, bytes.
+func (a *httpAuth) sent(x *exchange.Exchange) (n int) {
+	for _, v := range a.lines(x) {
+		n += len(v) + 11
+	}
+	return n
+}
+
+// append appends what the service is sent of the `send` fields, line by line: it may
+// tell two lines from one with a comma, and so does the key of its answer.
+func (a *httpAuth) append(b []byte, x *exchange.Exchange) []byte {
+	for i, v := range a.lines(x) {
+		b = ask.AppendPart(append(b, byte(i)), v)
+	}
+	return b
+}
+
 // header is what the service is sent, copied.
 func (a *httpAuth) header(x *exchange.Exchange, to *forwarded) http.Header {
 	h := http.Header{"User-Agent": {"sluice"}}
-	for i, name := range a.names {
+	for _, name := range a.names {
 		delete(h, name)
-		s := &a.send[i]
-		values := x.Request.Header.Values(s.name)
-		if s.id != exchange.Other {
-			values = x.Request.Header.ValuesID(s.id)
-		}
-		for v := range values {
-			h[name] = append(h[name], string(v))
-		}
+	}
+	for i, v := range a.lines(x) {
+		h[a.names[i]] = append(h[a.names[i]], string(v))
 	}
 	h["X-Forwarded-Method"] = []string{to.method}
 	h["X-Forwarded-Proto"] = []string{to.proto}

@@ -148,6 +148,24 @@ func TestAnAnswerHoldsForTheSameRequestOnly(t *testing.T) {
 		{"what is not sent", func(x *exchange.Exchange) { x.Request.Header.Set([]byte("X-Other"), []byte("2")) }, false},
 		{"another credential", func(x *exchange.Exchange) { x.Request.Header.SetID(exchange.Authorization, []byte("Bearer u")) }, true},
 		{"one more field", func(x *exchange.Exchange) { x.Request.Header.Add([]byte("X-Tenant"), nil) }, true},
+		{"one line", func(x *exchange.Exchange) { x.Request.Header.Add([]byte("X-Tenant"), []byte("a, b")) }, true},
+		{"the same as two lines", func(x *exchange.Exchange) {
+			x.Request.Header.Add([]byte("X-Tenant"), []byte("a"))
+			x.Request.Header.Add([]byte("x-tenant"), []byte("b"))
+		}, true},
+		{"the lines in another order", func(x *exchange.Exchange) {
+			x.Request.Header.Add([]byte("X-Tenant"), []byte("b"))
+			x.Request.Header.Add([]byte("X-Tenant"), []byte("a"))
+		}, true},
+		{"two lines that look as none", func(x *exchange.Exchange) {
+			x.Request.Header.Add([]byte("X-Tenant"), []byte(","))
+			x.Request.Header.Add([]byte("X-Tenant"), nil)
+		}, true},
+		{"a line that is `several`", func(x *exchange.Exchange) { x.Request.Header.Add([]byte("X-Tenant"), []byte(", ")) }, true},
+		{"the two lines again", func(x *exchange.Exchange) {
+			x.Request.Header.Add([]byte("X-Tenant"), []byte("a"))
+			x.Request.Header.Add([]byte("X-Tenant"), []byte("b"))
+		}, false},
 		{"another method", func(x *exchange.Exchange) { x.Request.Method = "DELETE" }, true},
 		{"another path", func(x *exchange.Exchange) { x.Request.Path = []byte("/v1/users/8") }, true},
 		{"a query", func(x *exchange.Exchange) { x.Request.HasQuery = true }, true},

@@ -62,6 +62,7 @@ func (a *introspectionAuth) strip(x *exchange.Exchange) {
 
 var (
 	errNoToken  = errors.New("what stands behind Bearer is no token")
+	errRefresh  = errors.New("the issuer says that it is a refresh token")
 	errInactive = errors.New("the issuer says that the token is not active")
 	errBound    = errors.New("the token is bound to another client certificate than this connection has")
 )
@@ -103,6 +104,8 @@ func (a *introspectionAuth) call(ctx context.Context, token string) (ask.Answer[
 	var who identity
 	switch {
 	case !said.Active:
+	case said.Refresh:
+		refusal = errRefresh
 	case !said.Expires.IsZero() && !now.Before(said.Expires):
 		refusal = fmt.Errorf("the issuer says that the token is active and has run out at %s", said.Expires.UTC().Format(time.RFC3339))
 	case now.Before(said.NotBefore):

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"net/netip"
 	"net/url"
+	"slices"
 	"strings"
 
 	"github.com/sluice-gateway/sluice/internal/auth/ask"
@@ -31,6 +32,7 @@ type lambdaAuth struct {
 	from     sources // those of the identity sources that are in the request
 	arn      arnOf
 	apis     map[string]*config.API
+	heads    map[exchange.Route]bool // routes that name HEAD, by API and Name
 }
 
 var _ authenticator = (*lambdaAuth)(nil)
@@ -78,6 +80,7 @@ func newLambdaAuth(r *realm, name string, c *config.Authenticator) (authenticato
 	for i := range r.file.APIs {
 		a.apis[r.file.APIs[i].Name] = &r.file.APIs[i]
 	}
+	a.heads = namingHEAD(r.file)
 	a.outside = newOutside[*authorized](r, name, c, l.CacheTTL, l.Timeout, true)
 	a.function.Client = a.client
 	return a, nil
@@ -191,13 +194,51 @@ func (a *lambdaAuth) check(x *exchange.Exchange, credential []byte, dry bool) (*
 	if answer.policy.NeedsHeaders() {
 		q.UserAgent, q.Referer = x.Request.Header.Get(userAgentName), x.Request.Header.Get(refererName)
 	}
-	if decision, rule := answer.policy.Evaluate(&q); decision != iam.Allowed {
+	if decision, rule := a.decide(x, answer.policy, &q); decision != iam.Allowed {
 		if dry {
 			rule = answer.policy.Explain(&q)
 		}
 		return nil, forbid(fmt.Errorf("the function's policy: %s", rule))
 	}
 	return caller, nil
+}
+
+// decide evaluates a policy. As in a resource policy, what denies GET denies a HEAD
+// that its route serves too. Behind it q is the request that was decided about.
+func (a *lambdaAuth) decide(x *exchange.Exchange, p *iam.Policy, q *iam.Request) (iam.Decision, string) {
+	decision, rule := p.Evaluate(q)
+	r := routeOf(x)
+	if decision != iam.Allowed || x.Request.Method != "HEAD" || a.heads[exchange.Route{API: r.API, Name: r.Name}] {
+		return decision, rule
+	}
+	head := q.Resource
+	x.Request.Method = "GET"
+	q.Resource = a.arn.append(x.Scratch(a.arn.size(x))[:0], x, a.resource(x))
+	x.Request.Method = "HEAD"
+	if as, denies := p.Evaluate(q); as == iam.Denied {
+		return as, denies
+	}
+	q.Resource = head
+	return decision, rule
+}
+
+// namingHEAD are the routes that name HEAD among their methods, by API and Name.
+func namingHEAD(f *config.File) map[exchange.Route]bool {
+	all := map[exchange.Route]bool{}
+	note := func(api string, routes []config.Route) {
+		for i := range routes {
+			if slices.Contains(routes[i].Methods, "HEAD") && routes[i].Name != "" {
+				all[exchange.Route{API: api, Name: routes[i].Name}] = true
+			}
+		}
+	}
+	for i := range f.APIs {
+		if name := f.APIs[i].Name; name != "" {
+			note(name, f.APIs[i].Routes)
+		}
+	}
+	note("", f.Routes)
+	return all
 }
 
 // event is what the function is sent. It holds as long as the exchange.
@@ -286,7 +327,7 @@ func (a *lambdaAuth) uses(v *authorized, who *identity, key string) error {
 		return nil
 	}
 	client, ok := a.realm.client(c.client)
-	if !ok {
+	if !ok || !a.realm.owns(c) {
 		v.refusal = forbid(errUsageKey)
 		return nil
 	}

@@ -291,6 +291,34 @@ func TestAPolicyIsEvaluatedForEveryRequest(t *testing.T) {
 	}
 }
 
+func TestAFunctionThatDeniesGETDeniesItsHEAD(t *testing.T) {
+	awsOf(t)
+	file := underV1()
+	file.APIs[0].Routes = []config.Route{{Name: "get", Methods: []string{"GET"}}, {Name: "any"}, {Name: "head", Methods: []string{"HEAD"}}}
+	const arn = "arn:aws:execute-api:us-east-1:123456789012:public/*/"
+	statement := func(effect, resource string) string {
+		return fmt.Sprintf(`{"Effect":%q,"Action":"execute-api:Invoke","Resource":%q}`, effect, arn+resource)
+	}
+	const denied, no = "forbidden: the function's policy: statement 2", "forbidden: the function's policy: no statement allows it"
+	for _, c := range []struct{ allow, deny, route, method, want string }{
+		{"*", "GET/secret", "get", "HEAD", denied},
+		{"*", "GET/secret", "any", "HEAD", denied},
+		{"*", "GET/secret", "head", "HEAD", "acme"},
+		{"*", "GET/secret", "get", "GET", denied},
+		{"*", "HEAD/secret", "get", "GET", "acme"},
+		{"*", "GET/other", "get", "HEAD", "acme"},
+		{"GET/*", "GET/other", "get", "HEAD", no}, // what allows GET allows no more
+	} {
+		a := outsideOf(t, file, lambdaOf("token", 300*time.Second, "header:Authorization"))
+		a.answers(replying(200, `{"principalId":"acme","policyDocument":{"Version":"2012-10-17","Statement":[`+statement("Allow", c.allow)+","+statement("Deny", c.deny)+`]}}`))
+		x := outsideRequest("Authorization", "t")
+		x.Request.Method, x.Request.Path, x.Route.Name = c.method, []byte("/v1/secret"), c.route
+		if got := a.verdictOf(x); !strings.HasPrefix(got, c.want) || x.Request.Method != c.method {
+			t.Errorf("%+v: %s", c, got)
+		}
+	}
+}
+
 func TestIdentitySourcesMustBeThereAndAreTheKey(t *testing.T) {
 	awsOf(t)
 	file := &config.File{APIs: []config.API{{Name: "public", Variables: map[string]string{"table": "users"}}}}

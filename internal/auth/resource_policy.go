@@ -5,6 +5,7 @@ import (
 	"cmp"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"sync"
 
@@ -24,11 +25,15 @@ import (
 // with the api's stage, or $default without one, and the canonical path behind the
 // base path. Who calls is the principal. What the document denies, or does not
 // allow, is refused with 403.
+//
+// The METHOD of a HEAD request is HEAD, and has to be allowed as such. Where a route for
+// GET serves it, what denies GET denies it too: the fields of a response tell much of it.
 type resourcePolicy struct {
 	policy *iam.Policy
 	file   string
 	start  []byte // execute-api:/STAGE/
 	base   []byte // what of the path is not the resource's
+	heads  bool   // the route names HEAD, which then is no matter of GET
 }
 
 var _ policy.Filter = (*resourcePolicy)(nil)
@@ -44,7 +49,7 @@ type document struct {
 	err    error
 }
 
-func (e *Engine) newResourcePolicy(_ *config.Route, env *policy.Env) (policy.Filter, error) {
+func (e *Engine) newResourcePolicy(route *config.Route, env *policy.Env) (policy.Filter, error) {
 	at, _, inside := strings.Cut(env.At, ".routes[")
 	var n int
 	if _, err := fmt.Sscanf(at, "apis[%d]", &n); !inside || err != nil || n >= len(env.File.APIs) {
@@ -71,7 +76,7 @@ func (e *Engine) newResourcePolicy(_ *config.Route, env *policy.Env) (policy.Fil
 	}
 	return &resourcePolicy{
 		policy: d.policy, file: api.ResourcePolicy,
-		start: []byte("execute-api:/" + cmp.Or(api.Stage, "$default") + "/"), base: []byte(base),
+		start: []byte("execute-api:/" + cmp.Or(api.Stage, "$default") + "/"), base: []byte(base), heads: slices.Contains(route.Methods, "HEAD"),
 	}, nil
 }
 
@@ -100,22 +105,42 @@ func readDocument(dir, name string) (*iam.Policy, error) {
 func (f *resourcePolicy) Request(x *exchange.Exchange) error {
 	var q iam.Request
 	f.describe(x, &q)
-	if decision, why := f.policy.Evaluate(&q); decision != iam.Allowed {
+	if decision, why := f.decide(x, &q); decision != iam.Allowed {
 		return forbid(&disallowed{file: f.file, why: why})
 	}
 	return nil
 }
 
-// describe fills q with what the document is asked about.
-func (f *resourcePolicy) describe(x *exchange.Exchange, q *iam.Request) {
-	r := &x.Request
-	path := bytes.TrimPrefix(r.Path, f.base)
-	resource := x.Scratch(len(f.start) + len(r.Method) + 1 + len(path))[:0]
-	resource = append(append(resource, f.start...), r.Method...)
+// decide evaluates the document. Behind it q is the request that was decided about.
+func (f *resourcePolicy) decide(x *exchange.Exchange, q *iam.Request) (iam.Decision, string) {
+	decision, why := f.policy.Evaluate(q)
+	if decision != iam.Allowed || x.Request.Method != "HEAD" || f.heads {
+		return decision, why
+	}
+	head := q.Resource
+	q.Resource = f.resource(x, "GET")
+	if as, denies := f.policy.Evaluate(q); as == iam.Denied {
+		return as, denies
+	}
+	q.Resource = head
+	return decision, why
+}
+
+// resource is what x asks for by a method.
+func (f *resourcePolicy) resource(x *exchange.Exchange, method string) []byte {
+	path := bytes.TrimPrefix(x.Request.Path, f.base)
+	resource := x.Scratch(len(f.start) + len(method) + 1 + len(path))[:0]
+	resource = append(append(resource, f.start...), method...)
 	if len(path) == 0 || path[0] != '/' {
 		resource = append(resource, '/')
 	}
-	q.Action, q.Resource = iam.Invoke, append(resource, path...)
+	return append(resource, path...)
+}
+
+// describe fills q with what the document is asked about.
+func (f *resourcePolicy) describe(x *exchange.Exchange, q *iam.Request) {
+	r := &x.Request
+	q.Action, q.Resource = iam.Invoke, f.resource(x, r.Method)
 	q.Source, q.Now, q.Secure = x.Client, x.Start, secure(x)
 	if f.policy.NeedsHeaders() {
 		q.UserAgent, q.Referer = r.Header.Get(userAgentName), r.Header.Get(refererName)
@@ -150,7 +175,7 @@ func (d *disallowed) Error() string { return "resource_policy " + d.file + ": " 
 func (f *resourcePolicy) Explain(x *exchange.Exchange) policy.Opinion {
 	var q iam.Request
 	f.describe(x, &q)
-	decision, _ := f.policy.Evaluate(&q)
+	decision, _ := f.decide(x, &q)
 	why := &disallowed{file: f.file, why: f.policy.Explain(&q)}
 	if decision == iam.Allowed {
 		return policy.Opinion{Verdict: telemetry.Allowed, Reason: why.Error()}

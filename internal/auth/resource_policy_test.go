@@ -28,13 +28,18 @@ const petPolicy = `{
 // policed makes the filter of an api with a policy.
 func policed(t testing.TB, api config.API, text string) (policy.Filter, error) {
 	t.Helper()
+	return policedRoute(t, api, &config.Route{}, text)
+}
+
+func policedRoute(t testing.TB, api config.API, route *config.Route, text string) (policy.Filter, error) {
+	t.Helper()
 	dir := t.TempDir()
 	if err := os.WriteFile(filepath.Join(dir, "policy.json"), []byte(text), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	api.ResourcePolicy = "policy.json"
 	e := New(Options{Dir: dir})
-	return e.newResourcePolicy(&config.Route{}, &policy.Env{File: &config.File{APIs: []config.API{{}, api}}, At: "apis[1].routes[0]"})
+	return e.newResourcePolicy(route, &policy.Env{File: &config.File{APIs: []config.API{{}, api}}, At: "apis[1].routes[0]"})
 }
 
 func TestAPolicyStandsBeforeAnAPI(t *testing.T) {
@@ -97,6 +102,49 @@ func TestAPolicyStandsBeforeAnAPI(t *testing.T) {
 	}
 }
 
+// Who may not read a resource may not read its fields either. HEAD is an action of its
+// own for what allows it.
+func TestWhatDeniesGETDeniesItsHEAD(t *testing.T) {
+	const text = `{"Version": "2012-10-17", "Statement": [
+  {"Sid": "all", "Effect": "Allow", "Principal": "*", "Action": "execute-api:Invoke", "Resource": "execute-api:/$default/*/pets/*"},
+  {"Sid": "get", "Effect": "Allow", "Principal": "*", "Action": "execute-api:Invoke", "Resource": "execute-api:/$default/GET/birds/*"},
+  {"Sid": "head", "Effect": "Allow", "Principal": "*", "Action": "execute-api:Invoke", "Resource": "execute-api:/$default/HEAD/fish/*"},
+  {"Sid": "no", "Effect": "Deny", "Principal": "*", "Action": "execute-api:Invoke", "Resource": "execute-api:/$default/GET/pets/secret"},
+  {"Sid": "nohead", "Effect": "Deny", "Principal": "*", "Action": "execute-api:Invoke", "Resource": "execute-api:/$default/HEAD/pets/big"}]}`
+	get, both := []string{"GET"}, []string{"GET", "HEAD"}
+	for _, c := range []struct {
+		methods      []string
+		method, path string
+		ok           bool
+		why          string
+	}{
+		{get, "GET", "/pets/secret", false, `execute-api:/$default/GET/pets/secret, statement 4 "no" (line 5) denies it`},
+		{get, "HEAD", "/pets/secret", false, `execute-api:/$default/GET/pets/secret, statement 4 "no" (line 5) denies it`},
+		{nil, "HEAD", "/pets/secret", false, `execute-api:/$default/GET/pets/secret, statement 4 "no" (line 5) denies it`},
+		{both, "HEAD", "/pets/secret", true, `statement 1 "all" (line 2) allows it`}, // HEAD is routed by itself
+		{nil, "POST", "/pets/secret", true, `statement 1 "all" (line 2) allows it`},
+		{get, "HEAD", "/pets/1", true, `statement 1 "all" (line 2) allows it`},
+		{get, "GET", "/pets/big", true, `statement 1 "all" (line 2) allows it`},
+		{get, "HEAD", "/pets/big", false, `execute-api:/$default/HEAD/pets/big, statement 5 "nohead" (line 6) denies it`},
+		{get, "GET", "/birds/1", true, `statement 2 "get" (line 3) allows it`},
+		{get, "HEAD", "/birds/1", false, `execute-api:/$default/HEAD/birds/1, no statement allows it; statement 1 "all" (line 2) would, but for its Resource`},
+		{get, "HEAD", "/fish/1", true, `statement 3 "head" (line 4) allows it`},
+	} {
+		f, err := policedRoute(t, config.API{Name: "public"}, &config.Route{Methods: c.methods}, text)
+		if err != nil {
+			t.Fatal(err)
+		}
+		x := &exchange.Exchange{Start: noon}
+		x.Request.Method, x.Request.Path, x.Request.TLS = c.method, []byte(c.path), true
+		if err := f.Request(x); (err == nil) != c.ok {
+			t.Errorf("%v %s %s: %v", c.methods, c.method, c.path, err)
+		}
+		if o := f.Explain(x); o.Reason != "resource_policy policy.json: "+c.why || (o.Refusal == nil) != c.ok {
+			t.Errorf("%v %s %s: explained as %+v", c.methods, c.method, c.path, o)
+		}
+	}
+}
+
 func TestAPolicyThatIsNotUnderstoodIsAFault(t *testing.T) {
 	f, err := policed(t, config.API{}, "{\n \"Version\": \"2012-10-17\",\n \"Statement\": {\"Effect\": \"Allow\", \"Principal\": \"*\", \"Action\": \"execute-api:Invoke\", \"Resource\": \"*\", \"Condition\": {\"Like\": {}, \"Bool\": {\"aws:Nothing\": true}}}\n}")
 	if f != nil || err == nil {
@@ -128,7 +176,7 @@ func TestOnlyRoutesOfTheAPIHaveItsPolicy(t *testing.T) {
 	var first *resourcePolicy
 	for at, want := range map[string]bool{"apis[0].routes[0]": true, "apis[0].routes[1]": true, "apis[1].routes[0]": false, "routes[0]": false, "": false, "apis[9].routes[0]": false} {
 		env.At = at
-		f, err := e.newResourcePolicy(nil, &env)
+		f, err := e.newResourcePolicy(&config.Route{}, &env)
 		if (f != nil) != want || err != nil {
 			t.Errorf("%s: %v, %v", at, f, err)
 		}

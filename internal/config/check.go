@@ -16,6 +16,7 @@ func (l *loader) check(f *File) {
 	c.upstreams()
 	c.clientTLS("state.redis.tls", f.State.Redis)
 	c.identity()
+	c.cache()
 	c.apis()
 	for i := range f.Routes {
 		c.route(fmt.Sprintf("routes[%d]", i), &f.Routes[i], nil)
@@ -162,6 +163,8 @@ func (c *checker) route(at string, r *Route, api *API) {
 	}
 	c.routeUpstream(at, r)
 	c.routePolicies(at, r)
+	c.routeAccess(at, r, api)
+	c.routeCache(at, r)
 	if r.Request != nil && r.Request.Path != "" && r.Path != "" {
 		c.parameters(at+".request.path", r.Request.Path, r.Path)
 	}

@@ -148,28 +148,7 @@ func (c *checker) together(at string, i int, names []string) {
 func credentialFields(f *File) {
 	redact := &f.Log.Access.Redact
 	for _, name := range keysOf(f.Authenticators) {
-		a := f.Authenticators[name]
-		if a == nil {
-			continue
-		}
-		var from []string
-		switch {
-		case a.APIKey != nil:
-			from = a.APIKey.From
-		case a.JWT != nil:
-			from = a.JWT.From
-		case a.Lambda != nil:
-			from = a.Lambda.Identity
-		case a.HTTP != nil:
-			for _, h := range a.HTTP.Send {
-				from = append(from, "header:"+h)
-			}
-		case a.Introspection != nil, a.Issued != nil, a.Basic != nil:
-			from = []string{"header:Authorization"}
-		case a.Signature != nil:
-			from = []string{"header:Signature"}
-		}
-		for _, source := range from {
+		for _, source := range f.Authenticators[name].sources() {
 			kind, field, _ := strings.Cut(source, ":")
 			if kind == "cookie" {
 				field = "Cookie"
@@ -179,4 +158,28 @@ func credentialFields(f *File) {
 			}
 		}
 	}
+}
+
+// sources are where an authenticator finds credentials, such as header:X-Api-Key.
+func (a *Authenticator) sources() []string {
+	switch {
+	case a == nil:
+	case a.APIKey != nil:
+		return a.APIKey.From
+	case a.JWT != nil:
+		return a.JWT.From
+	case a.Lambda != nil:
+		return a.Lambda.Identity
+	case a.HTTP != nil:
+		from := make([]string, len(a.HTTP.Send))
+		for i, h := range a.HTTP.Send {
+			from[i] = "header:" + h
+		}
+		return from
+	case a.Introspection != nil, a.Issued != nil, a.Basic != nil, a.Cognito != nil:
+		return []string{"header:Authorization"}
+	case a.Signature != nil:
+		return []string{"header:Signature"}
+	}
+	return nil
 }

@@ -132,28 +132,37 @@ type FieldMap struct {
 	Apply []string `yaml:"apply" enum:"lower|upper|trim|string|int|number|bool|rfc3339|unix|date:LAYOUT|default:V|split:S|join:S|mask:N|sha256|base64|json"`
 }
 
-// RouteCache answers requests from the cache.
+// RouteCache answers requests from the cache (RFC 9111). Times are counted in whole
+// seconds, as HTTP does, and rounded up.
 type RouteCache struct {
-	// Freshness when the response says nothing. 0: only explicit freshness.
+	// Freshness of responses with status 200, 203, 204, 300, 301, 404 or 410 that say nothing
+	// about it themselves. 0: only explicit freshness.
 	TTL Duration `yaml:"ttl" default:"0s"`
 	// The longest freshness, whatever the response says. 0: no bound.
 	MaxTTL Duration `yaml:"max_ttl" default:"0s"`
+	// The share of the time since `Last-Modified` that a response without explicit freshness
+	// counts as fresh, at most a day (RFC 9111 §4.2.2). Where `ttl` is for the status, `ttl`
+	// holds. Whole percents; 0%: none.
+	Heuristic Percent `yaml:"heuristic" default:"0%"`
 	// What tells one object from another, besides method, scheme, host and path.
 	Key CacheKey `yaml:"key"`
 	// How long a stale response may be served while a fresh one is fetched, when the response does not say.
 	StaleWhileRevalidate Duration `yaml:"stale_while_revalidate" default:"0s"`
 	// How long a stale response may be served while the upstream fails, when the response does not say.
 	StaleIfError Duration `yaml:"stale_if_error" default:"0s"`
-	// The response header that holds the object's tags, for purging.
+	// The response header that holds the object's tags, for purging. Absent: objects have none.
 	Tags string `yaml:"tags" check:"header"`
 }
 
-// CacheKey is what tells one object from another.
+// CacheKey is what tells one object from another. Credentials are no part of it.
 type CacheKey struct {
-	// The query parameters that count. Absent: all of them, sorted.
+	// The query parameters that count. Absent: all of them, sorted. `[]`: none.
 	Query *[]string `yaml:"query"`
 	// Request headers that count.
 	Headers []string `yaml:"headers" check:"header"`
-	// Whether every client has its own object. Default: true on routes whose `auth` is not `[]`.
+	// Whether every client has its own object. `false` says that responses do not depend on who
+	// asks. Default: true on routes whose `auth` is not `[]`.
 	Client *bool `yaml:"client"`
+	// Stated tells a client that the file gives from the default.
+	Stated bool
 }

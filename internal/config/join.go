@@ -124,6 +124,7 @@ func fill(f *File) {
 		}
 	}
 	credentialFields(f)
+	f.Cache.fill()
 	scope := "local"
 	if f.State.Redis != nil {
 		scope = "leased"
@@ -158,12 +159,35 @@ func (r *Route) fill(scope string) {
 	for _, use := range r.RateLimit {
 		use.Inline.fill(scope)
 	}
-	if r.Cache != nil && r.Cache.Key.Client == nil {
+	if r.Cache != nil {
 		// The block may be shared by routes with different auth, so it is copied.
 		own := *r.Cache
-		client := !r.Auth.Open()
-		own.Key.Client = &client
+		own.fill(r.Auth)
 		r.Cache = &own
+	}
+}
+
+func (c *RouteCache) fill(a *Auth) {
+	if c.Key.Stated = c.Key.Client != nil; !c.Key.Stated {
+		client := !a.Open()
+		c.Key.Client = &client
+	}
+	for _, d := range [...]*Duration{&c.TTL, &c.MaxTTL, &c.StaleWhileRevalidate, &c.StaleIfError} {
+		if over := d.Duration % time.Second; over > 0 && d.Duration < math.MaxInt64-time.Second {
+			d.Duration += time.Second - over
+		}
+	}
+}
+
+// defaultObject is the largest response that is kept when nothing is said about it.
+const defaultObject = 1 << 20
+
+func (c *Cache) fill() {
+	if c.MaxObject.Text == "" {
+		c.MaxObject = Size{Bytes: defaultObject, Text: "1MiB"}
+		if most := c.Memory.Bytes / objectShare; most > 0 && most < defaultObject {
+			c.MaxObject = Size{Bytes: most}
+		}
 	}
 }
 

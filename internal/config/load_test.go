@@ -434,6 +434,9 @@ apis:
 	if !*one.Cache.Key.Client || *two.Cache.Key.Client {
 		t.Error("the cache key's default does not follow each route's auth")
 	}
+	if one.Cache.Key.Stated || two.Cache.Key.Stated {
+		t.Error("a default counts as what the file says")
+	}
 }
 
 func TestVariablesAreExpandedInValues(t *testing.T) {

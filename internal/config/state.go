@@ -6,8 +6,8 @@ type State struct {
 	// the admin API, and tokens, when they are not in `redis`. It is made, for the gateway's user alone, when something needs
 	// it, and belongs to one gateway at a time.
 	Dir string `yaml:"dir" default:"data" check:"place"`
-	// State shared by several gateways: rate limits and quotas, clients, keys and tokens. Absent:
-	// each keeps its own.
+	// State shared by several gateways: rate limits and quotas, clients, keys and tokens, and the
+	// responses of `cache.shared`. Absent: each keeps its own.
 	Redis *Redis `yaml:"redis"`
 }
 
@@ -45,20 +45,24 @@ type ClientTLS struct {
 
 // Cache is the stores behind the routes' `cache` blocks.
 type Cache struct {
-	// Level 1, in this process.
-	Memory Size `yaml:"memory" default:"256MiB"`
-	// Level 2, in `state.redis`.
+	// Level 1, in this process: what all responses kept here may take, with what is kept
+	// about them.
+	Memory Size `yaml:"memory" default:"256MiB" min:"1MiB"`
+	// Level 2, in `state.redis`: responses that several gateways share, and that outlive a restart.
 	Shared bool `yaml:"shared"`
-	// The largest response that is kept.
-	MaxObject Size `yaml:"max_object" default:"1MiB"`
+	// The largest body of a response that is kept, at most an eighth of `memory`. Default: `1MiB`,
+	// or that eighth when it is less.
+	MaxObject Size `yaml:"max_object" min:"1KiB"`
 	// Level 3: caches of others, in front of the gateway.
 	CDN *CDN `yaml:"cdn"`
 }
 
 // CDN is what the gateway tells the caches in front of it.
 type CDN struct {
-	// The targeted cache control header to send (RFC 9213).
+	// The targeted cache control header to send (RFC 9213) on routes with a `cache`. One that
+	// the upstream sends itself is left as it is.
 	Header string `yaml:"header" default:"CDN-Cache-Control" check:"header"`
-	// URLs that are called with what was purged.
+	// URLs that are told what was purged: a POST with the JSON of the purge, tried up to 5 times.
+	// https, or a loopback address; redirects are not followed.
 	PurgeHooks []string `yaml:"purge_hooks" check:"url"`
 }

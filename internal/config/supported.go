@@ -9,7 +9,6 @@ import "strings"
 // A pattern is a path: * is any key or index, ROUTE any route and the defaults of
 // any api, and =value at the end matches that value only.
 var notSupported = [...]string{
-	"cache",
 	"upstreams.*.protocol=h2",
 	"upstreams.*.protocol=h2c",
 	"upstreams.*.hedge",
@@ -25,7 +24,6 @@ var notSupported = [...]string{
 	"ROUTE.request.headers",
 	"ROUTE.request.query",
 	"ROUTE.request.body",
-	"ROUTE.cache",
 	"ROUTE.response",
 	"tracing",
 }

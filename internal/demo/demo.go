@@ -48,9 +48,11 @@ type Try struct {
 }
 
 // Tries returns the command lines to try, in an order that makes sense to read.
-// base is the gateway's URL: http://127.0.0.1:8080.
-func Tries(base string) []Try {
+// gateway and admin are the URLs of the gateway and of its admin API, without a path:
+// http://127.0.0.1:8080.
+func Tries(gateway, admin string) []Try {
 	var tries []Try
+	urls := strings.NewReplacer("BASE", gateway, "ADMIN", admin)
 	shows := ""
 	for line := range strings.Lines(triesText) {
 		switch line = strings.TrimSpace(line); {
@@ -58,7 +60,7 @@ func Tries(base string) []Try {
 		case strings.HasPrefix(line, "# "):
 			shows = line[2:]
 		default:
-			tries = append(tries, Try{Shows: shows, Command: strings.ReplaceAll(line, "BASE", base)})
+			tries = append(tries, Try{Shows: shows, Command: urls.Replace(line)})
 		}
 	}
 	return tries

@@ -23,6 +23,9 @@ func (s *Bytes) Next() ([]byte, error) {
 	return s.b, io.EOF
 }
 
+// Whole returns all of the body, read or not. It is shared: nobody writes to it.
+func (s *Bytes) Whole() []byte { return s.b }
+
 // Ready is always true.
 func (s *Bytes) Ready() bool { return true }
 

@@ -215,6 +215,36 @@ type LimitState struct {
 	Reset     int64  // seconds, rounded up
 }
 
+// CacheResult is what became of a request at the response cache.
+type CacheResult uint8
+
+// The results.
+const (
+	CacheNone        CacheResult = iota // no cache was asked
+	CacheHit                            // answered with a fresh response
+	CacheStale                          // answered with a stale one, as is allowed
+	CacheRevalidated                    // the upstream said that the stored one is still right
+	CacheMiss                           // forwarded, and stored if it may be
+	CacheCollapsed                      // answered with what another request was fetching
+	CachePass                           // forwarded: what comes back there is not stored
+	CacheBypass                         // forwarded: the request is not for a cache
+	CacheResults
+)
+
+var cacheResults = [CacheResults]string{"", "hit", "stale", "revalidated", "miss", "collapsed", "pass", "bypass"}
+
+func (r CacheResult) String() string { return cacheResults[r] }
+
+// Cached is what the response cache has to do with an exchange.
+type Cached struct {
+	Result CacheResult
+	// Status is the gateway's member of Cache-Status (RFC 9211), in scratch memory, for
+	// responses that were forwarded; nil when no cache was asked.
+	Status []byte
+	// Task is the cache's own: what is to become of the response.
+	Task any
+}
+
 // Releaser is something that an exchange holds until its end.
 type Releaser interface{ Release() }
 
@@ -258,6 +288,8 @@ type Exchange struct {
 	Caller *Caller
 	// Limits are the limits that decided about the request, in their order.
 	Limits []LimitState
+	// Cached is what the response cache says.
+	Cached Cached
 	// Held is given back when the exchange ends, by the gateway.
 	Held []Releaser
 	// Deadline is when the response head must be there; zero: none.
@@ -316,7 +348,7 @@ func (x *Exchange) Reset() {
 	clear(x.Params)
 	x.Params = x.Params[:0]
 	x.BytesIn, x.BytesOut, x.Elapsed, x.ClientWait = 0, 0, 0, 0
-	x.Caller = nil
+	x.Caller, x.Cached = nil, Cached{}
 	clear(x.Limits)
 	x.Limits = x.Limits[:0]
 	clear(x.Held)
@@ -389,6 +421,13 @@ func (x *Exchange) OnCancel(c Canceler) bool {
 		c.Cancel()
 	}
 	return !gone
+}
+
+// Canceler returns what Cancel would stop; nil: nothing.
+func (x *Exchange) Canceler() Canceler {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	return x.canceler
 }
 
 // Cancel says that the client has gone: whatever waits for this exchange stops.

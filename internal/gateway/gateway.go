@@ -53,6 +53,7 @@ type Gateway struct {
 	env       upstream.Env
 	upstreams registry[*upstream.Upstream]
 	memory    memory
+	spares    sync.Pool // *exchange.Exchange, of again
 
 	current atomic.Pointer[Snapshot]
 	mu      sync.Mutex // one change at a time

@@ -211,6 +211,8 @@ func (b *builder) route(i int, p placed, upstreams map[string]*upstream.Upstream
 	}
 	chain, err := policy.Compile(b.g.specs, p.route, &policy.Env{
 		Log: b.g.log, File: b.file, Route: r.info, At: p.at, Common: &b.common,
+		Buffer: b.g.memory.buffer,
+		Again:  func(x *exchange.Exchange, before func(*exchange.Exchange) bool) { b.g.again(r, x, before) },
 	}, func(filter string) *telemetry.Filter {
 		m := b.g.telemetry.Filter(r.info.API, r.info.Name, filter)
 		b.s.release = append(b.s.release, func() error { m.Release(); return nil })

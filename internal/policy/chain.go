@@ -17,6 +17,8 @@ import (
 type Chain struct {
 	steps   []step
 	answers []int // indices of the steps that see the response, in their order
+	inner   int   // how many of answers stand behind CacheLookup
+	behind  int   // the first step behind CacheLookup
 	body    BodyNeed
 }
 
@@ -59,12 +61,24 @@ func Compile(specs []Spec, r *config.Route, env *Env, meter func(filter string) 
 		return nil, errors.Join(failed...)
 	}
 	slices.SortStableFunc(c.steps, func(a, b step) int { return cmp.Compare(a.phase, b.phase) })
-	for i := range c.steps {
+	c.behind = slices.IndexFunc(c.steps, func(s step) bool { return s.phase > CacheLookup })
+	if c.behind < 0 {
+		c.behind = len(c.steps)
+	}
+	// What stands behind the cache makes the response that may be stored; what stands
+	// before it, such as the fields of limits, is added to each response afresh.
+	c.responders(c.behind, len(c.steps))
+	c.inner = len(c.answers)
+	c.responders(0, c.behind)
+	return c, nil
+}
+
+func (c *Chain) responders(from, to int) {
+	for i := from; i < to; i++ {
 		if _, ok := c.steps[i].filter.(Responder); ok {
 			c.answers = append(c.answers, i)
 		}
 	}
-	return c, nil
 }
 
 // Body is the greatest need of the chain's filters.
@@ -84,8 +98,13 @@ func (c *Chain) Names() []string {
 
 // Request runs the filters until one refuses or answers. It returns nil,
 // exchange.Done or an *exchange.Error.
-func (c *Chain) Request(x *exchange.Exchange) error {
-	for i := range c.steps {
+func (c *Chain) Request(x *exchange.Exchange) error { return c.request(x, 0) }
+
+// RequestBehind is Request for the filters behind CacheLookup only.
+func (c *Chain) RequestBehind(x *exchange.Exchange) error { return c.request(x, c.behind) }
+
+func (c *Chain) request(x *exchange.Exchange, from int) error {
+	for i := from; i < len(c.steps); i++ {
 		s := &c.steps[i]
 		x.Reached = i + 1
 		var err error
@@ -129,12 +148,18 @@ func (c *Chain) decide(s *step, x *exchange.Exchange, err error) error {
 	return refusal
 }
 
-// Response runs the response halves of the filters that saw the request. It
-// stops at the first error, which replaces the response.
-func (c *Chain) Response(x *exchange.Exchange) error {
-	for _, i := range c.answers {
+// Response runs the response halves of the filters that saw the request: first of those
+// behind CacheLookup, then of those before it. It stops at the first error, which
+// replaces the response.
+func (c *Chain) Response(x *exchange.Exchange) error { return c.response(x, c.answers) }
+
+// ResponseBehind is Response for the filters behind CacheLookup only.
+func (c *Chain) ResponseBehind(x *exchange.Exchange) error { return c.response(x, c.answers[:c.inner]) }
+
+func (c *Chain) response(x *exchange.Exchange, answers []int) error {
+	for _, i := range answers {
 		if i >= x.Reached {
-			return nil
+			continue
 		}
 		s := &c.steps[i]
 		if err := s.filter.(Responder).Response(x); err != nil {

@@ -84,7 +84,7 @@ func TestFiltersRunInTheOrderOfTheirPhases(t *testing.T) {
 	if err := c.Response(x); err != nil {
 		t.Fatal(err)
 	}
-	want := []string{"cors request", "access request", "access2 request", "compress request", "cors response", "compress response"}
+	want := []string{"cors request", "access request", "access2 request", "compress request", "compress response", "cors response"}
 	if !reflect.DeepEqual(trail, want) {
 		t.Errorf("got %q", trail)
 	}

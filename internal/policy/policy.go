@@ -154,6 +154,16 @@ type Env struct {
 	At    string         // where the configuration has it: apis[0].routes[3]
 	// Common is one for all routes of a configuration; see Common. Nil: none is shared.
 	Common *sync.Map
+	// Again asks the route's target once more for what x asks, in a goroutine of its own
+	// and for nobody: with a copy of x as it is now, y, it calls before, and unless that
+	// returns false runs the filters behind CacheLookup, the target, and the response halves
+	// of those filters; the body is read to its end. It returns at once; the snapshot stays
+	// until it is over. Only Request and Response may call it. Nil: it cannot be done.
+	Again func(x *exchange.Exchange, before func(y *exchange.Exchange) bool)
+	// Buffer reads the request's body to its end and puts it back as an exchange.Bytes, in
+	// the memory that limits.buffer_memory bounds. Its error is an *exchange.Error. Nil: it
+	// cannot be done.
+	Buffer func(x *exchange.Exchange) error
 }
 
 // Common returns what all routes of one configuration have in common, made by the

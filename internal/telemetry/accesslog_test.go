@@ -60,6 +60,21 @@ func TestJSONLineOfARefusal(t *testing.T) {
 	}
 }
 
+func TestWhatTheCacheDidIsAField(t *testing.T) {
+	for result := range exchange.CacheResults {
+		x := typical()
+		x.Cached.Result, x.Usage = result, exchange.Usage{}
+		got := written(t, config.AccessLog{Format: "json"}, x)
+		want := `"gateway_ms":2.145,"cache":"` + result.String() + `","route":"get-user"`
+		if result == exchange.CacheNone {
+			want = `"gateway_ms":2.145,"route":"get-user"`
+		}
+		if !strings.Contains(got, want) {
+			t.Errorf("%d: no %s in %s", result, want, got)
+		}
+	}
+}
+
 func TestAnExchangeWithoutStartHasATime(t *testing.T) {
 	x := typical()
 	x.Start = time.Time{}

@@ -54,6 +54,7 @@ type entry struct {
 	attempts uint16
 	proto    exchange.Proto
 	code     exchange.Code
+	cache    exchange.CacheResult
 	refused  bool // code holds
 	reused   bool
 }
@@ -107,7 +108,7 @@ func (b *batch) add(x *exchange.Exchange, o *accessOptions, total, own time.Dura
 	e.client, e.method = x.Client, r.Method
 	e.upstream, e.target, e.attempts, e.reused = u.Name, u.Target, uint16(min(u.Attempts, 1<<16-1)), u.Reused
 	e.bytesIn, e.bytesOut = x.BytesIn, x.BytesOut
-	e.trace, e.proto = x.Trace.TraceID, r.Proto
+	e.trace, e.proto, e.cache = x.Trace.TraceID, r.Proto, x.Cached.Result
 	e.status = uint16(x.Response.Status)
 	if x.Conn != nil {
 		e.peer, e.tls = x.Conn.Peer, x.Conn.TLS

@@ -61,8 +61,8 @@ func TestTheManualListsEveryMetric(t *testing.T) {
 		}
 	}
 	// What the limiter shows, and what the command joins in from the other rooms.
-	for _, file := range []string{"../limit/metrics.go", "../audit/metrics.go", "../auth/metrics.go", "../../cmd/sluice/observe.go"} {
-		for _, n := range regexp.MustCompile(`\{"(sluice_[a-z0-9_]+)",`).FindAllStringSubmatch(read(t, file), -1) {
+	for _, file := range []string{"../limit/metrics.go", "../cache/metrics.go", "../audit/metrics.go", "../auth/metrics.go", "../../cmd/sluice/observe.go"} {
+		for _, n := range regexp.MustCompile(`[{(]"(sluice_[a-z0-9_]+)",`).FindAllStringSubmatch(read(t, file), -1) {
 			exposed[n[1]] = true
 		}
 	}
@@ -84,6 +84,7 @@ func TestTheManualListsEveryFieldOfTheAccessLog(t *testing.T) {
 	x := typical()
 	x.Conn.TLS = &exchange.TLSInfo{Version: "TLS 1.3", Subject: "CN=acme"}
 	x.Err, x.Aborted = &exchange.Error{Code: exchange.Internal, Cause: errors.New("y")}, errors.New("x")
+	x.Cached.Result = exchange.CacheStale
 	x.Caller = &exchange.Caller{ID: "ada", Authenticator: "staff", Key: "current"}
 	var fields map[string]any
 	if err := json.Unmarshal([]byte(written(t, config.AccessLog{Format: "json"}, x)), &fields); err != nil {

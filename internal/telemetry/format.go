@@ -6,6 +6,8 @@ import (
 	"strconv"
 	"time"
 	"unicode/utf8"
+
+	"github.com/sluice-gateway/sluice/internal/exchange"
 )
 
 // Lines of the access log. Whatever a client sends, a line is one line and, in
@@ -91,6 +93,7 @@ func (f *formatter) appendJSON(dst []byte, b *batch, e *entry) []byte {
 	if e.upstream != "" {
 		dst = e.appendUpstream(dst)
 	}
+	dst = e.appendCache(dst)
 	if e.route != nil {
 		dst = append(dst, `,"route":`...)
 		dst = appendJSONString(dst, []byte(e.route.Name))
@@ -127,6 +130,16 @@ func (e *entry) appendCaller(dst []byte) []byte {
 		dst = appendJSONString(dst, []byte(e.caller.Key))
 	}
 	return dst
+}
+
+// appendCache appends what the response cache did.
+func (e *entry) appendCache(dst []byte) []byte {
+	if e.cache == exchange.CacheNone {
+		return dst
+	}
+	dst = append(dst, `,"cache":"`...)
+	dst = append(dst, e.cache.String()...)
+	return append(dst, '"')
 }
 
 func (e *entry) appendUpstream(dst []byte) []byte {

@@ -22,8 +22,8 @@ func TestQuickIsForwardAgainstNginxUnlessSaidOtherwise(t *testing.T) {
 
 func TestScenariosAreChosenByNameAndConnections(t *testing.T) {
 	all, err := chooseScenarios("", "")
-	if err != nil || len(all) != 12 {
-		t.Errorf("%d scenarios, %v; want 12", len(all), err)
+	if err != nil || len(all) != 14 {
+		t.Errorf("%d scenarios, %v; want 14", len(all), err)
 	}
 	some, err := chooseScenarios("respond, forward", "1,256")
 	if err != nil || len(some) != 2 || !reflect.DeepEqual(some[0].Conns, []int{1, 256}) || len(some[1].Conns) != 0 {

@@ -29,6 +29,9 @@ func (g *caddy) Lacks(s *Setup) string {
 	if s.Limit != nil {
 		return "has no rate limit without a module that is not part of it"
 	}
+	if s.Cache {
+		return "has no cache without a module that is not part of it"
+	}
 	return ""
 }
 

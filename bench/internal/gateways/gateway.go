@@ -32,6 +32,9 @@ type Setup struct {
 	MaxBody int64    // longest request body, bytes; 0: there is none
 	Large   bool     // responses are longer than the usual buffers
 	Limit   *Limit   // nil: none
+	// Cache says to answer from memory what the origin lets caches store. What is stored is
+	// the same for all callers.
+	Cache bool
 }
 
 // Limit is a rate limit for each value of a header field. What is above it is

@@ -19,11 +19,14 @@ func setups(t *testing.T) map[string]*Setup {
 			Origin: "127.0.0.1:18082", Routes: []string{"/users/"},
 		}
 	}
-	out := map[string]*Setup{"forward": base(), "answer": base(), "upload": base(), "large": base(), "many": base(), "limit": base()}
+	out := map[string]*Setup{"forward": base(), "answer": base(), "upload": base(), "large": base(), "many": base(), "limit": base(), "cache": base(), "keys and cache": base()}
 	out["answer"].Answer = `{"ok":true,"text":"a b"}`
 	out["upload"].MaxBody = 2 << 20
 	out["large"].Large = true
 	out["limit"].Limit = &Limit{Field: "X-Api-Key", Rate: 1_000_000, Scope: "leased", Redis: "127.0.0.1:6379"}
+	out["cache"].Cache = true
+	out["keys and cache"].Cache = true
+	out["keys and cache"].Limit = &Limit{Field: "X-Api-Key", Rate: 1_000_000, Scope: "local", Identity: &Identity{Keys: []string{"key-0-of-somebody", "key-1-of-somebody"}}}
 	out["many"].Routes = []string{"/a/x/", "/a/y/", "/b/x/"}
 	return out
 }
@@ -127,6 +130,42 @@ func TestLimitIsPerValueOfTheField(t *testing.T) {
 	for _, g := range []Gateway{&varnish{}, &caddy{}} {
 		if g.Lacks(s) == "" {
 			t.Errorf("%s has no rate limit of its own", g.Name())
+		}
+	}
+}
+
+func TestCachesStandBehindKeysAndLimits(t *testing.T) {
+	s := setups(t)["keys and cache"]
+	for name, wants := range map[string][]string{
+		"sluice.yaml": {
+			"cache: {memory: 64MiB}",
+			`  - {path: "/users/{id}", rate_limit: [per-key], auth: [callers], cache: {key: {client: false}}, upstream: origin}`,
+		},
+		"nginx.conf":  {"proxy_cache answers;", "limit_req zone=keys", `if ($client = "") { return 401; }`},
+		"haproxy.cfg": {"cache answers", "deny_status 401", "deny_status 429", "http-request cache-use answers", "http-response cache-store answers"},
+		"varnish.vcl": {`if (req.url ~ "^/users/") { return (hash); }`},
+	} {
+		path, err := render(s, name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		text := read(t, path)
+		for _, want := range wants {
+			if !strings.Contains(text, want) {
+				t.Errorf("%s: no %s in\n%s", name, want, text)
+			}
+		}
+		if name == "haproxy.cfg" && strings.Index(text, "deny_status 429") > strings.Index(text, "cache-use") {
+			t.Errorf("the cache answers before the limit:\n%s", text)
+		}
+	}
+	s.Limit = nil
+	for _, c := range []struct {
+		g    Gateway
+		able bool
+	}{{&varnish{}, true}, {&nginx{}, true}, {&haproxy{}, true}, {&caddy{}, false}} {
+		if why := c.g.Lacks(s); (why == "") != c.able {
+			t.Errorf("%s lacks %q", c.g.Name(), why)
 		}
 	}
 }

@@ -55,5 +55,5 @@ func (g *haproxy) Write(s *Setup) (Command, error) {
 }
 
 func (g *haproxy) Notes() []string {
-	return []string{"HAProxy: a thread a core, http-reuse always, no log, routes in a prefix map; limits by http_req_rate(1s) in a stick table that the threads share."}
+	return []string{"HAProxy: a thread a core, http-reuse always, no log, routes in a prefix map; limits by http_req_rate(1s) in a stick table that the threads share; its cache of 64 MiB is asked in the frontend, behind keys and limits."}
 }

@@ -38,7 +38,7 @@ func (g *nginx) Write(s *Setup) (Command, error) {
 }
 
 func (g *nginx) Notes() []string {
-	return []string{"nginx: a worker a core, upstream keepalive 512, keepalive_requests raised, reuseport, access_log off, request bodies streamed, one prefix location a route; limits by limit_req with nodelay and a burst of one second, in memory that the workers share."}
+	return []string{"nginx: a worker a core, upstream keepalive 512, keepalive_requests raised, reuseport, access_log off, request bodies streamed, one prefix location a route; limits by limit_req with nodelay and a burst of one second, in memory that the workers share; proxy_cache on disk, which is the page cache here, with open_file_cache so that a hit opens no file."}
 }
 
 // ConfigError is a configuration that its product does not accept.

@@ -49,5 +49,5 @@ func (g *varnish) Write(s *Setup) (Command, error) {
 }
 
 func (g *varnish) Notes() []string {
-	return []string{"Varnish: a thread pool a core, every request passed (return (pass)), routes as two levels of prefix tests; its log in shared memory stays on, as it does with its users. X-Forwarded-For is its own. It speaks no TLS, so it is left out of those scenarios."}
+	return []string{"Varnish: a thread pool a core, every request passed (return (pass)) but where its cache is measured, routes as two levels of prefix tests; its log in shared memory stays on, as it does with its users. X-Forwarded-For is its own. It speaks no TLS, so it is left out of those scenarios."}
 }

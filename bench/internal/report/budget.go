@@ -38,6 +38,8 @@ func Budgets() []Budget {
 		{"CPU that the limit adds", "limit-leased", conns, 1, 0.5, 2, " µs", limit},
 		{"CPU per request over nginx's", "key-limit", conns, 1.4, 1.2, 2, "", ratio("nginx")},
 		{"heap allocations per request", "key-limit", conns, 2, 0, 2, "", heap},
+		{"CPU per request over the better of nginx's and HAProxy's", "key-limit-hit", conns, 1.05, 0.95, 2, "", overBest("nginx", "haproxy")},
+		{"heap allocations per request", "key-limit-hit", conns, 0, 0, 1, "", heap},
 		{"CPU per request over nginx's with keys", "jwt-limit", conns, 1.45, 1.25, 2, "", ratio("nginx")},
 		{"heap allocations per request", "jwt-limit", conns, 2, 0, 2, "", heap},
 	}
@@ -68,6 +70,20 @@ func ratio(rival string) func(*Scenario, string) stats.Summary {
 			return stats.Summary{}
 		}
 		return stats.Ratios(s.CPU[rival])
+	}
+}
+
+// overBest is the ratio to the rival that costs least in pairs with the base; those that were not
+// measured are left out.
+func overBest(rivals ...string) func(*Scenario, string) stats.Summary {
+	return func(s *Scenario, base string) stats.Summary {
+		var highest stats.Summary
+		for _, rival := range rivals {
+			if r := ratio(rival)(s, base); r.N > 0 && (highest.N == 0 || r.Median > highest.Median) {
+				highest = r
+			}
+		}
+		return highest
 	}
 }
 

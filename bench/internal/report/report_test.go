@@ -132,6 +132,28 @@ func TestVerdictsSayByHowMuchABudgetIsMissed(t *testing.T) {
 	}
 }
 
+func TestTheBetterRivalIsTheOneThatCostsLess(t *testing.T) {
+	measured := func(name string) Gateway { return Gateway{Name: name, Closed: []Closed{{Requests: 1}}} }
+	s := &Scenario{
+		Gateways: []Gateway{measured("sluice"), measured("nginx"), measured("haproxy")},
+		CPU:      map[string][]stats.Pair{"nginx": {{A: 14, B: 16}, {A: 14, B: 14}}, "haproxy": {{A: 14, B: 13}, {A: 13, B: 13}, {A: 15, B: 13}}},
+	}
+	for _, c := range []struct {
+		rivals []string
+		want   float64
+		n      int
+	}{
+		{[]string{"nginx", "haproxy"}, 14.0 / 13, 3},
+		{[]string{"haproxy", "nginx"}, 14.0 / 13, 3},
+		{[]string{"nginx", "varnish"}, (14.0/16 + 1) / 2, 2},
+		{[]string{"varnish"}, 0, 0},
+	} {
+		if got := overBest(c.rivals...)(s, "sluice"); got.N != c.n || c.n > 0 && got.Median != c.want {
+			t.Errorf("over the best of %v: %+v, want %v of %d pairs", c.rivals, got, c.want, c.n)
+		}
+	}
+}
+
 func TestBudgetsAreJudgedOfWhatWasMeasured(t *testing.T) {
 	var got []string
 	for _, j := range sample().judge() {

@@ -20,6 +20,7 @@ import (
 	"github.com/sluice-gateway/sluice/bench/internal/load"
 	"github.com/sluice-gateway/sluice/bench/internal/proc"
 	"github.com/sluice-gateway/sluice/bench/internal/report"
+	"github.com/sluice-gateway/sluice/bench/internal/stats"
 )
 
 // subject is a running gateway, or the origin alone, with the load for it.
@@ -33,6 +34,7 @@ type subject struct {
 	rate    float64     // half of their median
 	origin  *process    // what serves it
 	alone   load.Target // the same load, without the gateway
+	cached  bool        // all answers come from its cache
 	shares  bool        // its limit, through a Redis
 	store   *process    // that Redis; nil: none
 	bare    *subject    // the same gateway without the limit; nil: not measured
@@ -97,8 +99,22 @@ func plain(sc *Scenario, addr string, list []*load.Request) load.Target {
 	return target(&bare, addr, list)
 }
 
-// probe asks for one answer and compares it, byte for byte.
+// probe asks for one answer and compares it, byte for byte; where a cache is measured,
+// for a second one, which must be the first again.
 func probe(sc *Scenario, addr string) error {
+	first, err := ask(sc, addr)
+	if err != nil || !sc.Cached {
+		return err
+	}
+	second, err := ask(sc, addr)
+	if err == nil && (first == "" || second != first) {
+		err = fmt.Errorf("an answer that was to come from the cache has %s %q, the one before it %q", serialField, second, first)
+	}
+	return err
+}
+
+// ask is one request, and the check of its answer. It returns the answer's serial.
+func ask(sc *Scenario, addr string) (serial string, err error) {
 	client := http.Client{Timeout: 5 * time.Second, Transport: &http.Transport{
 		TLSClientConfig:   &tls.Config{InsecureSkipVerify: true, ServerName: host},
 		ForceAttemptHTTP2: sc.Streams > 0, DisableKeepAlives: true,
@@ -114,7 +130,7 @@ func probe(sc *Scenario, addr string) error {
 	}
 	req, err := http.NewRequest(method, scheme+"://"+addr+path, body)
 	if err != nil {
-		return err
+		return "", err
 	}
 	req.Host = host
 	if sc.Limit != "" {
@@ -125,23 +141,23 @@ func probe(sc *Scenario, addr string) error {
 	}
 	resp, err := client.Do(req)
 	if err != nil {
-		return err
+		return "", err
 	}
 	defer resp.Body.Close()
 	got, err := io.ReadAll(io.LimitReader(resp.Body, 1<<20))
 	if err != nil {
-		return err
+		return "", err
 	}
 	if resp.StatusCode != http.StatusOK || string(got) != sc.expected() {
-		return fmt.Errorf("%s %s: status %d, %d bytes that begin with %.200q; wanted 200 and %d bytes", method, path, resp.StatusCode, len(got), got, len(sc.expected()))
+		return "", fmt.Errorf("%s %s: status %d, %d bytes that begin with %.200q; wanted 200 and %d bytes", method, path, resp.StatusCode, len(got), got, len(sc.expected()))
 	}
 	if sc.TLS && (resp.TLS.Version != tls.VersionTLS13 || resp.TLS.CipherSuite != tls.TLS_AES_128_GCM_SHA256) {
-		return fmt.Errorf("chooses %s with %s, the others AES-128-GCM with TLS 1.3", tls.CipherSuiteName(resp.TLS.CipherSuite), tls.VersionName(resp.TLS.Version))
+		return "", fmt.Errorf("chooses %s with %s, the others AES-128-GCM with TLS 1.3", tls.CipherSuiteName(resp.TLS.CipherSuite), tls.VersionName(resp.TLS.Version))
 	}
 	if sc.Streams > 0 && resp.ProtoMajor != 2 {
-		return fmt.Errorf("answers in %s, HTTP/2 is wanted", resp.Proto)
+		return "", fmt.Errorf("answers in %s, HTTP/2 is wanted", resp.Proto)
 	}
-	return nil
+	return resp.Header.Get(serialField), nil
 }
 
 // mallocs reads the number of heap allocations since the start of a Go program
@@ -168,20 +184,22 @@ func findMetric(r io.Reader, name string) (float64, error) {
 	return 0, errors.Join(fmt.Errorf("no metric %s", name), lines.Err())
 }
 
-// calibrateScrape finds what a reading of the metrics itself allocates.
+// calibrateScrape finds what a reading of the metrics itself allocates: the median of
+// several, since their buffers come from pools that the collector empties.
 func (s *subject) calibrateScrape() error {
+	var costs []float64
 	var before float64
-	s.scrape = 0
-	for i := range 5 {
+	for i := range 10 {
 		after, err := mallocs(s.metrics)
 		if err != nil {
 			return err
 		}
-		if i > 0 && (s.scrape == 0 || after-before < s.scrape) {
-			s.scrape = after - before
+		if i > 0 {
+			costs = append(costs, after-before)
 		}
 		before = after
 	}
+	s.scrape = stats.Of(costs).Median
 	return nil
 }
 
@@ -195,6 +213,7 @@ type reading struct {
 	load     time.Duration
 	mallocs  float64
 	atMalloc uint64 // requests when mallocs was read
+	asked    uint64 // requests that the origin had; only where all come from a cache
 }
 
 // read takes a reading. The counters whose ratio matters most are read last and
@@ -211,6 +230,11 @@ func (s *subject) read(run *load.Run, tree, origin []int, first bool) (reading, 
 		}
 		r.atMalloc = run.Count().OK
 		return nil
+	}
+	if s.cached {
+		if r.asked, err = asked(s.alone.Addr.String()); err != nil {
+			return r, err
+		}
 	}
 	if first {
 		if err := scrape(); err != nil {
@@ -289,6 +313,9 @@ func (b *Bench) saturate(ctx context.Context, s *subject, warm, window time.Dura
 	c := s.account(before, after)
 	if c.Requests == 0 {
 		return report.Closed{}, errors.New("no request was answered")
+	}
+	if err := s.allCached(before, after); err != nil {
+		return report.Closed{}, err
 	}
 	c.Resident, c.Latency, c.Conns = resident, quantiles(res.Latency), res.Reconnects
 	return c, nil

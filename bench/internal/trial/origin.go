@@ -52,7 +52,7 @@ func startOrigin(ctx context.Context, sp *spawner, path, dir string, cpus []int)
 	if err != nil {
 		return nil, err
 	}
-	err = t.Execute(f, map[string]any{"Root": os.Getuid() == 0, "Listen": o.webAddr, "Dir": dir, "Answer": answer(usualAnswer)})
+	err = t.Execute(f, map[string]any{"Root": os.Getuid() == 0, "Listen": o.webAddr, "Dir": dir, "Answer": answer(usualAnswer), "Serial": serialField, "Count": countPath})
 	if err := f.Close(); err != nil {
 		return nil, err
 	}

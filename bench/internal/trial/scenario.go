@@ -20,6 +20,7 @@ type Scenario struct {
 	Upload  bool // POST bodies of uploadSize to the sink
 	Large   bool // 16 KiB responses
 	Many    bool // 10,000 routes
+	Cached  bool // answers may be stored, and come from the gateway's cache
 	// Limit is where a rate limit for each of limitKeys API keys is counted:
 	// "local", "leased" or "exact"; empty: there is none. It never refuses at this
 	// load. Every gateway also runs once without it, to tell what it adds.
@@ -80,6 +81,14 @@ func Scenarios() []Scenario {
 			About: "As forward, for 1,000 clients in turn, each with an API key that is looked up and a token bucket of its own (1,000,000/s): clients and keys in Sluice, a map and limit_req in nginx, a map and a stick table in HAProxy. Other keys are refused.",
 		},
 		{
+			Name: "key-limit-hit", Conns: []int{64}, Limit: "local", Identity: "key", Cached: true,
+			About: "As key-limit, but everything comes from the gateway's cache: 512 objects of 1.1 KB that the origin lets be stored for an hour, the same for all clients. nginx has proxy_cache, HAProxy its cache. What the key and the limit add is over the same hits without them.",
+		},
+		{
+			Name: "hit", Conns: []int{64}, Cached: true,
+			About: "The same hits for anybody, without key and limit.",
+		},
+		{
 			Name: "jwt-limit", Conns: []int{64}, Limit: "local", Identity: "jwt",
 			About: "As key-limit, but Sluice knows the clients by tokens signed with ES256, each verified once and then remembered. nginx and HAProxy, which cannot do this without modules, look up the API key that stands beside the token.",
 		},
@@ -93,6 +102,8 @@ const (
 	usersRoute = "/users/"
 	filesRoute = "/files/"
 	sinkRoute  = "/upload/"
+	// cachedRoute is served by the origin as usersRoute is, with leave to store.
+	cachedRoute = "/cached/"
 
 	services  = 100
 	resources = 100
@@ -108,6 +119,8 @@ func (s *Scenario) routes() []string {
 		return []string{filesRoute}
 	case s.Upload:
 		return []string{sinkRoute}
+	case s.Cached:
+		return []string{cachedRoute}
 	case s.Many:
 		var all []string
 		for i := range services {

@@ -284,12 +284,12 @@ const startPatience = 3 * time.Minute
 // start configures and starts a gateway and sees to it that it answers rightly.
 // The subject is there also when there is an error.
 func (b *Bench) start(ctx context.Context, sc *Scenario, g gateways.Gateway, conns int, list []*load.Request, limit *gateways.Limit) (*subject, error) {
-	s := &subject{conns: conns, result: report.Gateway{Name: g.Name()}}
+	s := &subject{conns: conns, cached: sc.Cached, result: report.Gateway{Name: g.Name()}}
 	var addr string
 	s.origin, addr = b.from.of(sc)
 	s.alone = plain(sc, addr, list)
 	setup := gateways.Setup{
-		Cores: b.Cores, Origin: addr, Routes: sc.routes(), Large: sc.Large, HTTP2: sc.Streams > 0, Limit: limit,
+		Cores: b.Cores, Origin: addr, Routes: sc.routes(), Large: sc.Large, HTTP2: sc.Streams > 0, Limit: limit, Cache: sc.Cached,
 	}
 	if len(b.Pin) > 0 {
 		setup.Cores = len(b.Pin)

@@ -27,6 +27,8 @@ type Introspected struct {
 	// Claims are all members of the answer but `active`. Numbers are json.Number.
 	Claims             map[string]any
 	Expires, NotBefore time.Time // zero: not given
+	// Refresh says that it is a refresh token, which nobody may call with.
+	Refresh bool
 	// Thumbprint is the SHA-256 of the certificate that the token is bound to, as
 	// base64url (RFC 8705 §3.2). Empty: it is bound to none.
 	Thumbprint string
@@ -91,6 +93,7 @@ func readIntrospected(body []byte) (*Introspected, error) {
 		a.Claims = nil
 		return a, nil
 	}
+	a.Refresh = saysRefresh(o)
 	if a.Expires, err = instant(o, "exp"); err != nil {
 		return nil, err
 	}
@@ -133,4 +136,21 @@ func confirmation(o map[string]any) (string, error) {
 		}
 	}
 	return "", errors.New("binds the token by a cnf that is not understood, only x5t#S256 is")
+}
+
+// saysRefresh reports whether a member that tells kinds of tokens apart names a refresh
+// token. RFC 7662 has token_type only, and issuers that describe refresh tokens each have
+// a member of their own: token_use of Cognito, typ of Keycloak (whose offline tokens are
+// refresh tokens without an end), type of this gateway. RFC 8693 names kinds by URNs.
+func saysRefresh(o map[string]any) bool {
+	for _, member := range [...]string{"token_type", "token_use", "typ", "type"} {
+		kind, _ := o[member].(string)
+		kind = strings.ToLower(kind)
+		kind = kind[strings.LastIndexByte(kind, ':')+1:]
+		switch strings.NewReplacer("-", "_", "+", "_").Replace(kind) {
+		case "refresh", "refresh_token", "refresh_jwt", "rt_jwt", "offline", "offline_token":
+			return true
+		}
+	}
+	return false
 }

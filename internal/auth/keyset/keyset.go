@@ -5,7 +5,8 @@
 // # A set's life
 //
 // A Registry has one Set for each place, however many configurations use it. The set
-// is fetched when it is first acquired, again when three quarters of its freshness
+// is fetched when it is first acquired (Options.Settle later, or for the first token
+// before that), again when three quarters of its freshness
 // have passed, and at a `kid` that it does not have. At most one fetch runs, and none
 // that a token asked for begins within Cooldown of the one before, whatever the tokens
 // say: 10,000 forged ids cost one. Requests wait for a fetch at most Wait.
@@ -56,6 +57,10 @@ type Options struct {
 	Now func() time.Time // nil: time.Now
 	// Offline: nothing is fetched, and no key is ever known.
 	Offline bool
+	// Settle is how long a set that is new waits for its first fetch unless a token asks
+	// before. A configuration that is only tried out has let go of it by then, and causes
+	// none. 0: it is fetched at once.
+	Settle time.Duration
 	// Transport carries the requests; nil: one of its own, that uses no proxy.
 	Transport http.RoundTripper
 }
@@ -65,6 +70,7 @@ type Registry struct {
 	log     *slog.Logger
 	now     func() time.Time
 	offline bool
+	settle  time.Duration
 	client  *http.Client
 
 	fetched, failed atomic.Uint64
@@ -75,7 +81,7 @@ type Registry struct {
 
 // New makes a registry. It must be closed.
 func New(o Options) *Registry {
-	r := &Registry{log: o.Log, now: o.Now, offline: o.Offline, sets: map[Place]*Set{}}
+	r := &Registry{log: o.Log, now: o.Now, offline: o.Offline, settle: o.Settle, sets: map[Place]*Set{}}
 	if r.log == nil {
 		r.log = slog.New(slog.DiscardHandler)
 	}
@@ -92,7 +98,7 @@ func New(o Options) *Registry {
 // Fetches is how often keys were fetched, and how often that failed.
 func (r *Registry) Fetches() (ok, failed uint64) { return r.fetched.Load(), r.failed.Load() }
 
-// Acquire returns the set of a place, and begins to fetch it when it is new. It must
+// Acquire returns the set of a place, and sees to its being fetched when it is new. It must
 // be released once for each time it was acquired.
 func (r *Registry) Acquire(p Place) *Set {
 	r.mu.Lock()
@@ -101,7 +107,11 @@ func (r *Registry) Acquire(p Place) *Set {
 	if s == nil {
 		s = newSet(r, p)
 		r.sets[p] = s
-		if !r.offline {
+		switch {
+		case r.offline:
+		case r.settle > 0:
+			s.later(r.settle)
+		default:
 			s.refresh()
 		}
 	}

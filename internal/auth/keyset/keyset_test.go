@@ -527,6 +527,38 @@ func TestASetIsShared(t *testing.T) {
 	})
 }
 
+// A configuration that is only tried out fetches nothing; one that stays has the keys
+// before anybody asks, and at once when somebody does.
+func TestATrialFetchesNothing(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		i, key := newIssuer(t), signer(t)
+		i.publish(key)
+		r := New(Options{Settle: time.Second, Transport: &http.Transport{DialContext: i.dial}})
+		s := r.Acquire(place)
+		time.Sleep(time.Second - 1)
+		r.Release(s)
+		time.Sleep(time.Hour)
+		if i.fetched() != 0 {
+			t.Errorf("%d fetches of a set that was let go", i.fetched())
+		}
+		s = r.Acquire(place)
+		time.Sleep(time.Second)
+		synctest.Wait()
+		if keys, err := s.Quiet().Keys(""); i.fetched() != 1 || len(keys) != 1 {
+			t.Errorf("a set that stays: %d fetches, %d keys, %v", i.fetched(), len(keys), err)
+		}
+		r.Release(s)
+		s = r.Acquire(place)
+		expect(t, s, "", 1, nil)
+		time.Sleep(Cooldown)
+		if i.fetched() != 2 {
+			t.Errorf("%d fetches for a token that comes first, want one and no other behind it", i.fetched()-1)
+		}
+		r.Release(s)
+		_ = r.Close()
+	})
+}
+
 func TestNothingIsFetchedOffline(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		i := newIssuer(t)

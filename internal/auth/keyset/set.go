@@ -195,10 +195,22 @@ func (s *Set) end(f *flight, keys []jose.Key, fresh time.Duration, err error) {
 		s.take(keys, fresh)
 		next = fresh*3/4 - rand.N(fresh/8)
 	}
+	s.schedule(next)
+}
+
+// later has the first fetch begin after a while.
+func (s *Set) later(d time.Duration) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.schedule(d)
+}
+
+// schedule sets the time of the next fetch that no token asks for. s.mu is held.
+func (s *Set) schedule(d time.Duration) {
 	if s.timer == nil {
-		s.timer = time.AfterFunc(next, s.refresh)
+		s.timer = time.AfterFunc(d, s.refresh)
 	} else {
-		s.timer.Reset(next)
+		s.timer.Reset(d)
 	}
 }
 

@@ -28,6 +28,8 @@ const (
 // ends with the reply or with the connection.
 type call struct {
 	op       Op
+	bulk     bool          // on the connection of large values
+	room     chan struct{} // a place is given back to it when the call has ended; nil: none
 	commands []command
 	replies  []reply
 	groups   [][]int // which charges or settlements each command is for
@@ -46,18 +48,29 @@ const (
 	givenUp        // by the caller
 )
 
-// command is a script with its keys and arguments; without a script it is DEL.
+// command is a script with its keys and arguments; without a script it is what verb says.
 type command struct {
+	verb   verb
 	script *script
 	full   *script // for what script leaves undecided, if it may: it answers ''
 	keys   []string
 	args   [3]string
 }
 
+// verb is a command that is no script.
+type verb uint8
+
+const (
+	del    verb = iota
+	set         // to args[0], for stagedLife
+	getAll      // MGET
+)
+
 type reply struct {
-	text string // a string reply
-	n    int64  // an integer reply
-	err  error  // wraps store.ErrUnavailable
+	text string   // a string reply
+	n    int64    // an integer reply
+	many [][]byte // a list of strings, nil for those that are not there
+	err  error    // wraps store.ErrUnavailable
 	// bad has an error for each key that the script could not do, by its place among
 	// the command's keys; nil when it did all.
 	bad []error
@@ -104,6 +117,7 @@ func (s *calls) put(k *call) {
 	}
 	clear(k.replies)
 	clear(k.tags)
+	k.bulk, k.room = false, nil
 	k.commands, k.replies = k.commands[:0], k.replies[:0]
 	k.groups, k.kinds, k.tags, k.buf = k.groups[:0], k.kinds[:0], k.tags[:0], k.buf[:0]
 	k.state.Store(waiting)
@@ -157,7 +171,7 @@ func (c *Client) ask(ctx context.Context, k *call, wait time.Duration) error {
 	if err == errGone || err == errClosed {
 		return err
 	}
-	failed := err != nil && !errors.Is(err, store.ErrKey) && !(op == OpRecords && forbidden(err))
+	failed := err != nil && !errors.Is(err, store.ErrKey) && !((op == OpRecords || op == OpPurges) && forbidden(err))
 	if failed {
 		if err != errLate {
 			key = k.commands[k.failed()].keys[0]
@@ -227,6 +241,7 @@ func (c *Client) do(ctx context.Context, k *call, wait time.Duration) error {
 	op := k.op
 	c.calls.n.Add(1)
 	if c.calls.shut.Load() {
+		k.vacate()
 		c.calls.leave()
 		return errClosed
 	}
@@ -290,7 +305,11 @@ const stallLeast = 500 * time.Microsecond
 // run sends the call and ends it.
 func (c *Client) run(k *call) {
 	defer c.calls.leave()
-	if p := c.client.Load(); p == nil {
+	p := c.client.Load()
+	if k.bulk {
+		p = c.bulk.Load()
+	}
+	if p == nil {
 		for i := range k.replies {
 			k.replies[i].err = errAway
 		}
@@ -300,12 +319,32 @@ func (c *Client) run(k *call) {
 		together(*p, k)
 	}
 	k.inspect()
+	k.vacate()
 	if k.state.CompareAndSwap(waiting, ended) {
 		k.done <- struct{}{}
 		return
 	}
 	k.timer.Stop()
 	c.calls.put(k)
+}
+
+func (k *call) vacate() {
+	if k.room != nil {
+		<-k.room
+	}
+}
+
+// forget makes a call that nobody waits for. It is released.
+func (c *Client) forget(k *call) {
+	c.calls.n.Add(1)
+	if c.calls.shut.Load() {
+		k.vacate()
+		c.calls.leave()
+		c.calls.put(k)
+		return
+	}
+	k.state.Store(givenUp)
+	go c.run(k)
 }
 
 // once executes one command. A slot that is being moved (TRYAGAIN) is asked once
@@ -350,6 +389,10 @@ func build(client rueidis.Client, m *command, text bool) rueidis.Completed {
 	b := client.B()
 	n := int64(len(m.keys))
 	switch {
+	case m.script == nil && m.verb == set:
+		return b.Set().Key(m.keys[0]).Value(m.args[0]).PxMilliseconds(stagedLife.Milliseconds()).Build()
+	case m.script == nil && m.verb == getAll:
+		return b.Mget().Key(m.keys...).Build()
 	case m.script == nil:
 		return b.Del().Key(m.keys...).Build()
 	case text:
@@ -359,7 +402,7 @@ func build(client rueidis.Client, m *command, text bool) rueidis.Completed {
 	}
 }
 
-// read is the reply of a command, a string or an integer.
+// read is the reply of a command: a string, an integer or a list of strings.
 func read(r rueidis.RedisResult) reply {
 	m, err := r.ToMessage()
 	if err != nil {
@@ -372,11 +415,31 @@ func read(r rueidis.RedisResult) reply {
 		}
 		return reply{n: n}
 	}
+	if m.IsArray() {
+		return readMany(m)
+	}
 	text, err := m.ToString()
 	if err != nil {
 		return reply{err: unavailable(err)}
 	}
 	return reply{text: text}
+}
+
+func readMany(m rueidis.RedisMessage) reply {
+	all, err := m.ToArray()
+	if err != nil {
+		return reply{err: unavailable(err)}
+	}
+	many := make([][]byte, len(all))
+	for i := range all {
+		if all[i].IsNil() {
+			continue
+		}
+		if many[i], err = all[i].AsBytes(); err != nil {
+			return reply{err: unavailable(err)}
+		}
+	}
+	return reply{many: many}
 }
 
 func (r *reply) redis(kind string) bool {

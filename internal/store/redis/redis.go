@@ -1,6 +1,7 @@
 // Package redis is the shared state of several gateways on Redis or Valkey, 7.0 or
 // later: a single server, a master behind sentinels, or a cluster. It implements
-// store.Shared, store.Health and store.Records (records.go).
+// store.Shared, store.Health and store.Records (records.go), and has store.Objects and
+// store.Purges beside it (objects.go, purges.go).
 //
 // One decision is one script and one round trip; rueidis sends together what is in
 // flight at the same time. The scripts (lua/) compute what internal/limit/meter
@@ -91,6 +92,7 @@ type Client struct {
 	option  rueidis.ClientOption
 
 	client  atomic.Pointer[rueidis.Client] // nil until the server was reached once
+	bulk    atomic.Pointer[rueidis.Client] // for Objects; nil until they are used
 	cluster atomic.Bool                    // what client turned out to be
 	breaker breaker
 	calls   calls
@@ -98,7 +100,8 @@ type Client struct {
 	stats   counters
 	suspect atomic.Pointer[string] // the key of the last call that failed
 
-	news newsroom // of records
+	news   newsroom                // of records
+	level2 atomic.Pointer[Objects] // of the cache; nil until there is one
 
 	listeners []func(up bool)
 	listening sync.Once
@@ -171,8 +174,10 @@ func (c *Client) Close(ctx context.Context) error {
 		}
 		c.breaker.close()
 		c.done.Wait()
-		if p := c.client.Load(); p != nil {
-			(*p).Close()
+		for _, p := range []*rueidis.Client{c.client.Load(), c.bulk.Load()} {
+			if p != nil {
+				(*p).Close()
+			}
 		}
 		c.calls.drain()
 	}()

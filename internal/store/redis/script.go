@@ -56,6 +56,33 @@ var pageLua string
 //go:embed lua/changes.lua
 var changesLua string
 
+//go:embed lua/lead.lua
+var leadLua string
+
+//go:embed lua/release.lua
+var releaseLua string
+
+//go:embed lua/put.lua
+var putLua string
+
+//go:embed lua/tag.lua
+var tagLua string
+
+//go:embed lua/mark.lua
+var markLua string
+
+//go:embed lua/purges.lua
+var purgesLua string
+
+//go:embed lua/purge.lua
+var purgeLua string
+
+//go:embed lua/applied.lua
+var appliedLua string
+
+//go:embed lua/laggards.lua
+var laggardsLua string
+
 // script is a Lua script and the name that Redis knows it by once it has run.
 type script struct{ text, sha string }
 
@@ -110,4 +137,14 @@ var (
 	recordScript  = newScript(recordsLua, recordLua)
 	pageScript    = newScript(recordsLua, pageLua)
 	changesScript = newScript(recordsLua, changesLua)
+
+	leadScript    = newScript(leadLua)
+	releaseScript = newScript(releaseLua)
+	putScript     = newScript(putLua)
+	tagScript     = newScript(tagLua)
+	markScript    = newScript(markLua)
+
+	purgeScript    = newScript(purgesLua, purgeLua)
+	appliedScript  = newScript(purgesLua, appliedLua)
+	laggardsScript = newScript(purgesLua, laggardsLua)
 )

@@ -16,10 +16,14 @@ const (
 	OpSettle
 	OpMembers // heartbeats and probes
 	OpRecords
+	OpGet  // of an object
+	OpLead // and Release
+	OpPut  // of an object
+	OpPurges
 	ops
 )
 
-var opNames = [ops]string{"take", "post", "settle", "members", "records"}
+var opNames = [ops]string{"take", "post", "settle", "members", "records", "object_get", "object_lead", "object_put", "purges"}
 
 // String is the op's name as metrics have it.
 func (o Op) String() string { return opNames[o] }

@@ -1,0 +1,184 @@
+package cache
+
+import (
+	"hash/maphash"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/sluice-gateway/sluice/internal/cache/object"
+	"github.com/sluice-gateway/sluice/internal/exchange"
+	"github.com/sluice-gateway/sluice/internal/store"
+)
+
+// outcome is what became of a fill.
+type outcome uint8
+
+const (
+	handedOver outcome = iota // nothing, and not because of what was asked for: another request is to lead
+	kept                      // object is stored
+	flowing                   // object is being stored; its body comes by the stream
+	notStored                 // the response was not one to keep: each request goes by itself
+	failed                    // err is the answer to all
+)
+
+// fill is one fetch of one response, for all who wait for it. It is made by who leads it.
+// Fields above settled are the leader's until settled is closed, and do not change then.
+type fill struct {
+	e      *Engine
+	key    string // where it is found; empty: nowhere
+	stamp  uint64 // purges applied in level 1 before anything was asked
+	second store.ObjectKey
+	number uint64 // the same of level 2
+	locked bool   // this gateway leads in level 2
+
+	outcome outcome
+	object  *object.Object
+	stream  *stream
+	err     *exchange.Error
+
+	settled chan struct{} // nil: nobody waits
+	once    sync.Once
+	over    atomic.Bool
+}
+
+func newFill(e *Engine, key string, settled chan struct{}) *fill {
+	f := &fill{e: e, key: key, stamp: e.memory.Stamp(), settled: settled}
+	if e.purges != nil {
+		f.number = e.purges.Stamp()
+	}
+	return f
+}
+
+// settle says what became of it. Only the first time counts.
+func (f *fill) settle(o outcome, obj *object.Object, err *exchange.Error) {
+	f.once.Do(func() {
+		f.outcome, f.object, f.err = o, obj, err
+		if f.settled != nil {
+			close(f.settled)
+		}
+	})
+	if o != flowing {
+		f.end()
+	}
+}
+
+// end takes it out of where it is found.
+func (f *fill) end() {
+	if f.settled != nil && !f.over.Swap(true) {
+		f.e.flights.leave(f)
+	}
+}
+
+// Release is called at the end of the exchange that leads: what was not settled by then
+// is for another to fetch.
+func (f *fill) Release() {
+	f.settle(handedOver, nil, nil)
+	f.end()
+	f.unlock(0)
+}
+
+// unlock ends the lead in level 2, without an object. pass: others are told for so long
+// that responses are not kept.
+func (f *fill) unlock(pass time.Duration) {
+	if f.locked {
+		f.locked = false
+		f.e.writer.release(f.second, pass)
+	}
+}
+
+// wait waits until the fill is settled. It reports false when that takes too long, or
+// the client has gone.
+func (f *fill) wait(x *exchange.Exchange) bool {
+	select {
+	case <-f.settled:
+		return true
+	default:
+	}
+	limit := waitLimit
+	if !x.Deadline.IsZero() {
+		limit = min(limit, time.Until(x.Deadline))
+	}
+	gone := newDeparture()
+	if !x.OnCancel(gone) {
+		return false
+	}
+	defer x.OnCancel(nil)
+	timer := time.NewTimer(limit)
+	defer timer.Stop()
+	select {
+	case <-f.settled:
+		return true
+	case <-timer.C:
+	case <-gone.c:
+	}
+	return false
+}
+
+// departure tells who waits that the client has gone.
+type departure struct {
+	c    chan struct{} // closed then
+	once sync.Once
+}
+
+func newDeparture() *departure { return &departure{c: make(chan struct{})} }
+
+// Cancel implements exchange.Canceler.
+func (d *departure) Cancel() { d.once.Do(func() { close(d.c) }) }
+
+// flights are the fills under way, by key.
+type flights struct {
+	seed   maphash.Seed
+	shards [64]struct {
+		mu sync.Mutex
+		m  map[string]*fill
+		_  [48]byte
+	}
+}
+
+func (s *flights) start() {
+	s.seed = maphash.MakeSeed()
+	for i := range s.shards {
+		s.shards[i].m = map[string]*fill{}
+	}
+}
+
+// join returns the fill of a key. leads says that it is new, and the caller's to lead.
+// A fill that began before a purge of what it fetches is no use to who came after it.
+func (s *flights) join(e *Engine, key, uri string) (f *fill, leads bool) {
+	h := &s.shards[maphash.String(s.seed, key)%uint64(len(s.shards))]
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if f := h.m[key]; f != nil && !e.overtaken(uri, f.stamp) {
+		return f, false
+	}
+	f = newFill(e, key, make(chan struct{}))
+	h.m[key] = f
+	return f, true
+}
+
+// leave takes a fill out, unless another one has its place.
+func (s *flights) leave(f *fill) {
+	h := &s.shards[maphash.String(s.seed, f.key)%uint64(len(s.shards))]
+	h.mu.Lock()
+	if h.m[f.key] == f {
+		delete(h.m, f.key)
+	}
+	h.mu.Unlock()
+}
+
+// task is what one request that was forwarded wants done with the response.
+type task struct {
+	*rule
+	fill       *fill
+	want       want
+	why        string
+	old        *object.Object // what may be renewed, or used instead; nil: nothing
+	primary    string
+	uri        string
+	uriAt      int    // in primary
+	at         string // where the response is expected to be stored
+	mark       string // where it is noted that responses are not stored; empty: nowhere
+	background bool   // nobody waits for the response
+	asIs       bool   // the request goes as the client sent it, and nobody waits
+}

@@ -1,0 +1,6 @@
+//go:build race
+
+package semantics_test
+
+// raceEnabled: the race detector makes allocations mean nothing.
+const raceEnabled = true
