@@ -7,7 +7,6 @@ import (
 	"strings"
 	"testing"
 	"time"
-
 )
 
 // tellTale is an admin API that answers all with one thing and says what was asked.
@@ -38,7 +37,7 @@ func TestKeysCommands(t *testing.T) {
 		{"create acme --permission a:b --permission c --token t", key, `POST /v1/keys Bearer t application/json {"client":"acme","permissions":["a:b","c"]}`, "expires      2999-01-01T00:00:00Z"},
 		{"create --client acme --expires 2999-01-01T00:00:00Z --json", key, `POST /v1/keys  application/json {"client":"acme","expires_at":"2999-01-01T00:00:00Z"}`, `"key": "slk_abc"`},
 		{"list", `{"keys": []}`, "GET /v1/keys", "there are no keys\n"},
-		{"list --client a/b --revoked", `{"keys": [{"id": "abc", "client": "a/b", "owner": "config", "enabled": true}]}`, "GET /v1/keys?client=a%2Fb&revoked=1", "abc  a/b     -     config  live   -        never    -"},
+		{"list --client a/b --revoked", `{"keys": [{"id": "abc", "client": "a/b", "owner": "config", "enabled": true, "state": "live"}]}`, "GET /v1/keys?client=a%2Fb&revoked=1", "abc  a/b     -     config  live   -        never    -"},
 		{"list --json", `{"keys": []}`, "GET /v1/keys", "{\n  \"keys\": []\n}\n"},
 		{"show config:a/b", `{"id": "x", "permissions": [], "enabled": false}`, "GET /v1/keys/config:a%2Fb", "permissions  none"},
 		{"rotate abc", key, `POST /v1/keys/abc/rotate  application/json {"overlap":"24h"}`, "slk_abc"},
