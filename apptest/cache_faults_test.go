@@ -165,13 +165,13 @@ func bear(t *testing.T, prepare func(t *testing.T) (addr string, f cacheFault)) 
 			return nil
 		})
 	}
-	f.load.reach(rounds(600, 20_000))
+	f.load.reach(rounds(600, 5000))
 	moreHits("before")
 	hot := o.total("/hot/")
 	f.enter("during")
 	fault.begin()
 	began := time.Now()
-	f.load.reach(rounds(400, 50_000))
+	f.load.reach(rounds(400, 10_000))
 	pass(t, began.Add(time.Duration(rounds(500, 5000))*time.Millisecond))
 	asked := o.total("/hot/") - hot
 	f.enter("end")
@@ -179,7 +179,7 @@ func bear(t *testing.T, prepare func(t *testing.T) (addr string, f cacheFault)) 
 	f.load.reach(200)
 	moreHits("afterwards")
 	f.enter("after")
-	f.load.reach(rounds(200, 10_000))
+	f.load.reach(rounds(200, 3000))
 	f.load.end()
 
 	for _, phase := range []string{"before", "during", "end", "after"} {

@@ -27,6 +27,7 @@ const (
 type fill struct {
 	e      *Engine
 	key    string // where it is found; empty: nowhere
+	began  time.Time
 	stamp  uint64 // purges applied in level 1 before anything was asked
 	second store.ObjectKey
 	number uint64 // the same of level 2
@@ -38,12 +39,16 @@ type fill struct {
 	err     *exchange.Error
 
 	settled chan struct{} // nil: nobody waits
+	begun   chan struct{} // closed when stream is set; nil as settled is
 	once    sync.Once
 	over    atomic.Bool
 }
 
 func newFill(e *Engine, key string, settled chan struct{}) *fill {
-	f := &fill{e: e, key: key, stamp: e.memory.Stamp(), settled: settled}
+	f := &fill{e: e, key: key, began: time.Now(), stamp: e.memory.Stamp(), settled: settled}
+	if settled != nil {
+		f.begun = make(chan struct{})
+	}
 	if e.purges != nil {
 		f.number = e.purges.Stamp()
 	}
@@ -60,6 +65,18 @@ func (f *fill) settle(o outcome, obj *object.Object, err *exchange.Error) {
 	})
 	if o != flowing {
 		f.end()
+	}
+}
+
+// flow lets others have the body while it comes: with the head, if it is known how long it
+// is; otherwise they may help to bring it.
+func (f *fill) flow(s *stream, o *object.Object) {
+	f.stream = s
+	if f.begun != nil {
+		close(f.begun)
+	}
+	if s.length >= 0 {
+		f.settle(flowing, o, nil)
 	}
 }
 
@@ -110,7 +127,27 @@ func (f *fill) wait(x *exchange.Exchange) bool {
 	case <-f.settled:
 		return true
 	case <-timer.C:
+		return false
 	case <-gone.c:
+		return false
+	case <-f.begun:
+	}
+	left := gone.c
+	if f.stream.length < 0 {
+		if h := f.stream.join(x); h != nil {
+			left = h.c
+			helped := h.help(timer.C)
+			_ = h.Close()
+			if !helped {
+				return false
+			}
+		}
+	}
+	select {
+	case <-f.settled:
+		return true
+	case <-timer.C:
+	case <-left:
 	}
 	return false
 }

@@ -188,3 +188,21 @@ func (n *rule) disarm(x *exchange.Exchange) {
 		}
 	}
 }
+
+// written are fields that the gateway writes into the requests it forwards, in the form of
+// a vary spec. What a client sends there chooses no variant, and what the upstream gets is
+// not known before.
+var written = [...]string{
+	"client-cert", "client-cert-chain", "forwarded", "traceparent", "tracestate", "via", "x-forwarded-for", "x-forwarded-port", "x-forwarded-prefix",
+	"x-real-ip", "x-request-id",
+}
+
+// unkeyed reports whether a response differs by something that the key cannot have.
+func unkeyed(spec string) bool {
+	for _, name := range written {
+		if names(spec, name) {
+			return true
+		}
+	}
+	return false
+}

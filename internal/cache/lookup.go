@@ -144,7 +144,7 @@ func (f *lookup) fetch(x *exchange.Exchange, w *want, k *key, p place) error {
 		}
 		return f.alone(x, t, !p.alone)
 	}
-	for turn := 0; turn < maxTurns; turn++ {
+	for turn := 0; turn < maxTurns && !validatedEachTime(p.object); turn++ {
 		fl, leads := f.e.flights.join(f.e, t.at, t.uri)
 		if !leads && !fl.wait(x) {
 			break
@@ -153,10 +153,10 @@ func (f *lookup) fetch(x *exchange.Exchange, w *want, k *key, p place) error {
 		if leads {
 			t.fill = fl
 			x.Held = append(x.Held, fl)
+		} else if w.ask.NoCache && fl.began.Before(x.Start) {
+			continue // what was asked for before is not what it wants
 		} else if done, err := f.follow(x, t, fl, now); done {
 			return err
-		} else if fl.outcome == notStored {
-			break
 		}
 		// What was stored between the last look and now is what others may be led to.
 		p = f.find(x, k, now)
@@ -172,11 +172,23 @@ func (f *lookup) fetch(x *exchange.Exchange, w *want, k *key, p place) error {
 		case fit != unfit:
 			t.old = p.object
 		}
+		if fl.outcome == notStored {
+			break
+		}
 		t.expect(&p)
 	}
 	t.mark = ""
-	return f.alone(x, t, false)
+	if t.old == nil {
+		return f.alone(x, t, false)
+	}
+	t.fill = newFill(f.e, "", nil)
+	f.begin(x, t)
+	return nil
 }
+
+// validatedEachTime reports whether an object is of no use to those who wait: each of them
+// has to ask the upstream anyway.
+func validatedEachTime(o *object.Object) bool { return o != nil && (o.NoCache || o.Lifetime <= 0) }
 
 // expect notes where the response is expected.
 func (t *task) expect(p *place) {
@@ -221,9 +233,9 @@ func (f *lookup) follow(x *exchange.Exchange, t *task, fl *fill, now int64) (don
 		if !f.suits(x, t, o) || fl.outcome == flowing && t.want.conds && t.want.cond.HasRange() {
 			return false, nil
 		}
-		var body exchange.Body
+		var body *follower
 		if fl.outcome == flowing {
-			if body = fl.stream.follow(x); body == nil {
+			if body = fl.stream.join(x); body == nil {
 				return false, nil
 			}
 		}

@@ -55,6 +55,7 @@ func (f *lookup) refresh(x *exchange.Exchange, o *object.Object, w *want) {
 	t.want.conds = true // the client's go
 	f.again(x, func(y *exchange.Exchange) bool {
 		y.Held = append(y.Held, fl, &refreshed{f.e, o})
+		y.Request.Method = t.method(y) // of a HEAD there would be no body
 		if f.shared && f.second(y, t) == fresh {
 			return false
 		}

@@ -95,12 +95,8 @@ func (t *task) forwarded(x *exchange.Exchange, result exchange.CacheResult, more
 
 // judge asks RFC 9111 about a response.
 func (t *task) judge(x *exchange.Exchange, status int, h *exchange.Header) semantics.Verdict {
-	method := x.Request.Method
-	if t.want.head {
-		method = "GET" // of which it says the header
-	}
 	v := semantics.Judge(&t.rules, &semantics.Answer{
-		Method: method, Ask: t.want.ask, Authorization: t.want.authorization, Cookie: t.want.cookie,
+		Method: t.method(x), Ask: t.want.ask, Authorization: t.want.authorization, Cookie: t.want.cookie,
 		Status: status, Header: h, Requested: x.Start, Received: time.Now(),
 	})
 	if v.Store && !v.Explicit && v.Lifetime >= 60 {
@@ -110,12 +106,20 @@ func (t *task) judge(x *exchange.Exchange, status int, h *exchange.Header) seman
 	return v
 }
 
+// method is what the response is stored for: a HEAD tells the header of a GET.
+func (t *task) method(x *exchange.Exchange) string {
+	if x.Request.Method == "HEAD" {
+		return "GET"
+	}
+	return x.Request.Method
+}
+
 // keep stores the response, if it may be.
 func (t *task) keep(x *exchange.Exchange) {
 	r := &x.Response
 	v := t.judge(x, r.Status, &r.Header)
 	spec, ok := semantics.VaryOf(&r.Header)
-	if !v.Store || !ok || r.ContentLength > t.maxObject || r.Tunnel != nil || t.want.head {
+	if !v.Store || !ok || unkeyed(spec) || r.ContentLength > t.maxObject || r.Tunnel != nil || t.want.head {
 		t.refuse(x)
 		return
 	}
@@ -140,10 +144,11 @@ func (t *task) keep(x *exchange.Exchange) {
 
 // refuse is for a response that is not stored.
 func (t *task) refuse(x *exchange.Exchange) {
-	if t.old == nil || x.Response.Status < 500 {
-		if t.old != nil && !t.asIs {
-			t.e.memory.Drop(t.old.Key)
-		}
+	switch {
+	case t.old == nil:
+		t.pass()
+	case !t.asIs && replaces(x.Response.Status):
+		t.e.memory.Drop(t.old.Key)
 		t.pass()
 	}
 	t.fill.settle(notStored, nil, nil)
@@ -151,6 +156,11 @@ func (t *task) refuse(x *exchange.Exchange) {
 	t.tell(x, nil)
 	t.forwarded(x, exchange.CachePass, "")
 }
+
+// replaces reports whether a response that is not stored says that what was stored is not
+// right any more. A refusal, of a request that one client has made so, or a failure does
+// not.
+func replaces(status int) bool { return status < 400 || status == 404 || status == 410 }
 
 // pass notes that responses here are not stored.
 func (t *task) pass() {
@@ -315,8 +325,7 @@ func (t *task) flow(x *exchange.Exchange, o *object.Object, begun []byte) {
 	}
 	l := s.lead(x)
 	if !o.NoCache && o.Lifetime > semantics.Age(o.Born, o.Stored) {
-		fill.stream = s
-		fill.settle(flowing, o, nil)
+		fill.flow(s, o)
 	}
 	r.Body = l
 	if t.want.conds && !t.asIs && r.Status == 200 && t.want.cond.Conditional() &&

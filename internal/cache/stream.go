@@ -16,15 +16,16 @@ import (
 // from the upstream. So a slow client, the one whose request leads included, holds up
 // nobody else.
 //
-// A body that turns out to be too large is not stored. What has come then stays only as
-// long as one of its readers needs it, and when the slowest of them is max_object behind,
-// the others wait for it: the server cuts clients that take nothing.
+// Others get the head at once only when the body's length is known to be small enough.
+// Otherwise they wait for the end, and take pieces meanwhile. A body that turns out to be
+// too large is then the leader's alone, and they go by themselves.
 type stream struct {
 	src    exchange.Body // of the request that leads
 	length int64         // exchange.Unknown: only its end tells
 	most   int64         // more is not stored
 	done   func(body []byte, err error)
 	room   *room
+	leader *leader
 
 	mu      sync.Mutex
 	b       []byte
@@ -32,16 +33,11 @@ type stream struct {
 	err     error         // io.EOF behind a whole body
 	busy    bool          // somebody is at it
 	wake    chan struct{} // closed when something has changed; nil: nobody waits
-	passing bool          // it is not stored
-	readers []*reader
+	passing bool          // it is not stored: only the leader reads on
+	readers []*follower
 	closed  bool  // the leader has gone, and nobody can follow
+	stops   int   // calls of the leader's exchange under way
 	held    int64 // of room
-}
-
-// reader is one who reads a stream.
-type reader struct {
-	s  *stream
-	at int64
 }
 
 // finishWithin bounds how long the rest of a body is read for others once the client that
@@ -55,20 +51,18 @@ var (
 	errGone     = &exchange.Error{Code: exchange.UpstreamUnavailable, Side: exchange.Upstream, Detail: "The request that fetched the response was given up."}
 )
 
-// next returns the next piece, and waits for it when there is none. gone ends the waiting;
-// nil: nothing does.
-func (r *reader) next(gone <-chan struct{}) ([]byte, error) {
-	s := r.s
+// next returns what stands behind at, and waits for it when there is nothing. gone ends
+// the waiting.
+func (s *stream) next(at *int64, gone <-chan struct{}) ([]byte, error) {
 	s.mu.Lock()
 	for {
-		if have := s.begin + int64(len(s.b)) - r.at; have > 0 {
+		if have := s.begin + int64(len(s.b)) - *at; have > 0 {
 			piece := s.b[int64(len(s.b))-have:]
-			r.at += have
+			*at += have
 			var err error
 			if s.err == io.EOF {
 				err = io.EOF
 			}
-			s.trim()
 			s.mu.Unlock()
 			return piece, err
 		}
@@ -76,59 +70,36 @@ func (r *reader) next(gone <-chan struct{}) ([]byte, error) {
 			s.mu.Unlock()
 			return nil, err
 		}
-		if !s.busy && !s.full() {
-			s.busy = true
-			s.mu.Unlock()
-			s.take()
-			s.mu.Lock()
-			continue
+		if s.passing { // the leader has read all there is
+			s.begin, s.b = *at, nil
 		}
-		wake := s.waiting()
-		s.mu.Unlock()
-		select {
-		case <-wake:
-		case <-gone:
+		if !s.step(gone, nil) {
+			s.mu.Unlock()
 			return nil, errLeft
 		}
+	}
+}
+
+// step takes a piece from the upstream, or waits for who does. It is false when gone or
+// late ended that. The lock is held before and behind it.
+func (s *stream) step(gone <-chan struct{}, late <-chan time.Time) bool {
+	if !s.busy {
+		s.busy = true
+		s.mu.Unlock()
+		s.take()
 		s.mu.Lock()
+		return true
 	}
-}
-
-// waiting returns what is closed at the next change. The lock is held.
-func (s *stream) waiting() chan struct{} {
-	if s.wake == nil {
-		s.wake = make(chan struct{})
+	wake := s.waiting()
+	s.mu.Unlock()
+	defer s.mu.Lock()
+	select {
+	case <-wake:
+		return true
+	case <-gone:
+	case <-late:
 	}
-	return s.wake
-}
-
-// changed wakes who waits. The lock is held.
-func (s *stream) changed() {
-	if s.wake != nil {
-		close(s.wake)
-		s.wake = nil
-	}
-}
-
-// full reports whether the slowest reader has to read first. The lock is held.
-func (s *stream) full() bool { return s.passing && int64(len(s.b)) >= s.most }
-
-// trim forgets what all have read of a body that is not stored. The lock is held.
-func (s *stream) trim() {
-	if !s.passing {
-		return
-	}
-	end := s.begin + int64(len(s.b))
-	for _, r := range s.readers {
-		end = min(end, r.at)
-	}
-	if n := end - s.begin; n > 0 {
-		s.b, s.begin = s.b[n:], end
-		if len(s.b) == 0 {
-			s.b = nil // pieces that were handed out are not written over
-		}
-		s.changed()
-	}
+	return false
 }
 
 // take takes one piece from the upstream. The caller has set busy.
@@ -150,6 +121,22 @@ func (s *stream) take() {
 		s.finish(err)
 	}
 	s.changed()
+}
+
+// waiting returns what is closed at the next change. The lock is held.
+func (s *stream) waiting() chan struct{} {
+	if s.wake == nil {
+		s.wake = make(chan struct{})
+	}
+	return s.wake
+}
+
+// changed wakes who waits. The lock is held.
+func (s *stream) changed() {
+	if s.wake != nil {
+		close(s.wake)
+		s.wake = nil
+	}
 }
 
 // finish says once how it went. The lock is held.
@@ -190,79 +177,140 @@ func (s *stream) hold(n int64) bool {
 }
 
 // ready reports whether next returns without waiting.
-func (r *reader) ready() bool {
-	s := r.s
+func (s *stream) ready(at int64) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return r.at < s.begin+int64(len(s.b)) || s.err != nil || !s.busy && !s.full() && s.src.Ready()
+	return at < s.begin+int64(len(s.b)) || s.err != nil || !s.busy && s.src.Ready()
 }
 
-// leave is the end of a reader. The lock is held.
-func (r *reader) leave() {
-	s := r.s
-	if i := slices.Index(s.readers, r); i >= 0 {
-		s.readers = slices.Delete(s.readers, i, i+1)
+// wanted reports whether the rest of the body is for anybody but the leader's client. The
+// lock is held.
+func (s *stream) wanted() bool {
+	if s.err != nil || s.leader.late.Load() || s.passing {
+		return false
 	}
-	s.trim()
+	return s.leader.whole || slices.ContainsFunc(s.readers, func(r *follower) bool { return !r.gone })
 }
 
-// follow returns the body for another request; nil: it cannot be had any more.
-func (s *stream) follow(x *exchange.Exchange) exchange.Body {
+// forsaken reports whether nobody is left who wants the rest. The lock is held.
+func (s *stream) forsaken() bool {
+	return s.err == nil && !s.closed && s.leader.gone && !s.wanted()
+}
+
+// join lets another request in; nil: there is nothing to be had any more.
+func (s *stream) join(x *exchange.Exchange) *follower {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.passing || s.err == nil && s.closed || s.err != nil && s.err != io.EOF {
 		return nil
 	}
-	r := &follower{reader: reader{s: s}, departure: newDeparture()}
-	s.readers = append(s.readers, &r.reader)
+	r := &follower{s: s, departure: newDeparture()}
+	s.readers = append(s.readers, r)
 	x.OnCancel(r)
 	return r
 }
 
-// follower reads a stream that another request leads.
+// follower is another request that waits for the body or reads it.
 type follower struct {
 	*departure
-	reader
+	s    *stream
+	at   int64
+	gone bool
 }
 
 // Next implements exchange.Body.
-func (r *follower) Next() ([]byte, error) { return r.next(r.c) }
+func (r *follower) Next() ([]byte, error) { return r.s.next(&r.at, r.c) }
 
 // Ready implements exchange.Body.
-func (r *follower) Ready() bool { return r.ready() }
+func (r *follower) Ready() bool { return r.s.ready(r.at) }
+
+// help takes pieces until the body is whole, or not for storing. It is false when the
+// client has gone, or it is late.
+func (r *follower) help(late <-chan time.Time) bool {
+	s := r.s
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for s.err == nil && !s.passing && !s.closed {
+		if !s.step(r.c, late) {
+			return false
+		}
+	}
+	return true
+}
+
+// Cancel implements exchange.Canceler: the client has gone.
+func (r *follower) Cancel() {
+	r.departure.Cancel()
+	r.leave(false)
+}
 
 // Close implements exchange.Body.
 func (r *follower) Close() error {
-	r.s.mu.Lock()
-	defer r.s.mu.Unlock()
-	r.leave()
+	r.leave(true)
 	return nil
+}
+
+// leave is the end of a follower. The last one whose leader has gone too ends the fetch.
+func (r *follower) leave(remove bool) {
+	s := r.s
+	s.mu.Lock()
+	r.gone = true
+	if i := slices.Index(s.readers, r); remove && i >= 0 {
+		s.readers = slices.Delete(s.readers, i, i+1)
+	}
+	if !s.forsaken() {
+		s.mu.Unlock()
+		return
+	}
+	s.stops++ // Close waits: the exchange is the leader's until then
+	s.mu.Unlock()
+	s.leader.x.Cancel()
+	s.mu.Lock()
+	s.stops--
+	s.changed()
+	s.mu.Unlock()
 }
 
 // leader reads the stream for the request that leads. Its Close reads the rest when others
 // wait for it.
 type leader struct {
-	reader
+	*departure
+	s     *stream
 	x     *exchange.Exchange
 	stop  exchange.Canceler // of the upstream's
-	whole bool              // the rest is read though nobody waits: the client needed only the head
-	late  atomic.Bool       // it has taken too long
+	at    int64
+	whole bool        // the rest is read though nobody waits: the client needed only the head
+	late  atomic.Bool // it has taken too long
+	gone  bool
 	ended bool
 }
 
 // lead returns the body for the request that leads.
 func (s *stream) lead(x *exchange.Exchange) *leader {
-	l := &leader{reader: reader{s: s}, x: x, stop: x.Canceler()}
-	s.readers = append(s.readers, &l.reader)
-	x.OnCancel(l)
-	return l
+	s.leader = &leader{departure: newDeparture(), s: s, x: x, stop: x.Canceler()}
+	x.OnCancel(s.leader)
+	return s.leader
 }
 
 // Next implements exchange.Body.
-func (r *leader) Next() ([]byte, error) { return r.next(nil) }
+func (r *leader) Next() ([]byte, error) { return r.s.next(&r.at, r.c) }
 
 // Ready implements exchange.Body.
-func (r *leader) Ready() bool { return r.ready() }
+func (r *leader) Ready() bool { return r.s.ready(r.at) }
+
+// Cancel implements exchange.Canceler: the client has gone, or all have, or it takes too
+// long.
+func (r *leader) Cancel() {
+	r.departure.Cancel()
+	s := r.s
+	s.mu.Lock()
+	r.gone = true
+	stop := !s.wanted()
+	s.mu.Unlock()
+	if stop && r.stop != nil {
+		r.stop.Cancel()
+	}
+}
 
 // Close implements exchange.Body.
 func (r *leader) Close() error {
@@ -270,13 +318,16 @@ func (r *leader) Close() error {
 		return nil
 	}
 	r.ended = true
-	if r.wanted() {
-		r.complete()
-	}
 	s := r.s
 	s.mu.Lock()
+	r.gone = true
+	if s.wanted() {
+		s.mu.Unlock()
+		r.complete()
+		s.mu.Lock()
+	}
 	s.closed = true
-	for s.busy { // somebody is at it: it is not to be closed under them
+	for s.busy || s.stops > 0 { // not under the hands of somebody
 		wake := s.waiting()
 		s.mu.Unlock()
 		<-wake
@@ -286,7 +337,6 @@ func (r *leader) Close() error {
 		s.err = errGone
 		s.finish(errGone)
 	}
-	r.leave()
 	s.changed()
 	s.mu.Unlock()
 	return s.src.Close()
@@ -300,35 +350,13 @@ func (r *leader) complete() {
 		r.late.Store(true)
 		r.x.Cancel()
 	})
-	for err := error(nil); err == nil && r.wanted(); {
-		_, err = r.next(over)
-	}
-	if !bound.Stop() {
-		<-over
-	}
-}
-
-// wanted reports whether the rest of the body is for anybody. If it is not, nobody can
-// follow any more.
-func (r *leader) wanted() bool {
 	s := r.s
 	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.err != nil || r.late.Load() {
-		return false
+	for s.wanted() && s.step(over, nil) {
 	}
-	if len(s.readers) > 1 || r.whole && !s.passing {
-		return true
-	}
-	s.closed = s.closed || r.ended
-	return false
-}
-
-// Cancel implements exchange.Canceler: the client has gone, or it takes too long. Others
-// may still wait.
-func (r *leader) Cancel() {
-	if !r.wanted() && r.stop != nil {
-		r.stop.Cancel()
+	s.mu.Unlock()
+	if !bound.Stop() {
+		<-over
 	}
 }
 

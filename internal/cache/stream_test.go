@@ -3,7 +3,6 @@ package cache
 import (
 	"bytes"
 	"errors"
-	"fmt"
 	"io"
 	"math/rand/v2"
 	"sync"
@@ -75,39 +74,98 @@ func drain(b exchange.Body) ([]byte, error) {
 }
 
 func TestAllReadersOfAStreamGetTheWholeBody(t *testing.T) {
-	for _, most := range []int64{1 << 20, 700} {
-		t.Run(fmt.Sprintf("at most %d", most), func(t *testing.T) {
-			all, whole := pieces(50, 100)
-			src := &script{pieces: all, err: io.EOF}
-			s, told := newStream(src, exchange.Unknown, most)
-			l := s.lead(&exchange.Exchange{})
-			var followers []exchange.Body
-			for range 20 {
-				followers = append(followers, s.follow(&exchange.Exchange{}))
-			}
-			var readers sync.WaitGroup
-			for _, f := range followers {
-				readers.Go(func() {
-					got, err := drain(f)
-					if err != nil || !bytes.Equal(got, whole) {
-						t.Errorf("a follower got %d bytes of %d, %v", len(got), len(whole), err)
-					}
-					_ = f.Close()
-				})
-			}
-			got, err := drain(l)
+	all, whole := pieces(50, 100)
+	src := &script{pieces: all, err: io.EOF}
+	s, told := newStream(src, int64(len(whole)), 1<<20)
+	l := s.lead(&exchange.Exchange{})
+	var followers []*follower
+	for range 20 {
+		followers = append(followers, s.join(&exchange.Exchange{}))
+	}
+	var readers sync.WaitGroup
+	for _, f := range followers {
+		readers.Go(func() {
+			got, err := drain(f)
 			if err != nil || !bytes.Equal(got, whole) {
-				t.Errorf("the leader got %d bytes of %d, %v", len(got), len(whole), err)
+				t.Errorf("a follower got %d bytes of %d, %v", len(got), len(whole), err)
 			}
-			readers.Wait()
-			_ = l.Close()
-			if stored := told.err == io.EOF && bytes.Equal(told.body, whole); told.n != 1 || stored != (most > 5000) || !src.closed {
-				t.Errorf("told %d times, %v, %d bytes; closed %v", told.n, told.err, len(told.body), src.closed)
-			}
-			if n := s.room.used.Load(); n != 0 {
-				t.Errorf("%d bytes of room are still taken", n)
-			}
+			_ = f.Close()
 		})
+	}
+	got, err := drain(l)
+	if err != nil || !bytes.Equal(got, whole) {
+		t.Errorf("the leader got %d bytes of %d, %v", len(got), len(whole), err)
+	}
+	readers.Wait()
+	_ = l.Close()
+	if told.n != 1 || told.err != io.EOF || !bytes.Equal(told.body, whole) || !src.closed {
+		t.Errorf("told %d times, %v, %d bytes; closed %v", told.n, told.err, len(told.body), src.closed)
+	}
+	if n := s.room.used.Load(); n != 0 {
+		t.Errorf("%d bytes of room are still taken", n)
+	}
+}
+
+func TestWhoWaitsForABodyOfUnknownLengthBringsIt(t *testing.T) {
+	for most, stored := range map[int64]bool{1 << 20: true, 700: false} {
+		all, whole := pieces(50, 100)
+		s, told := newStream(&script{pieces: all, err: io.EOF}, exchange.Unknown, most)
+		l := s.lead(&exchange.Exchange{}) // does not read
+		h := s.join(&exchange.Exchange{})
+		if !h.help(nil) || told.n != 1 || stored != (told.err == io.EOF) {
+			t.Fatalf("at most %d: told %d times, %v", most, told.n, told.err)
+		}
+		_ = h.Close()
+		if s.mu.Lock(); len(s.b) > int(most)+100 {
+			t.Errorf("%d bytes are kept", len(s.b))
+		}
+		s.mu.Unlock()
+		if got, err := drain(l); err != nil || !bytes.Equal(got, whole) {
+			t.Errorf("at most %d: the leader got %d bytes of %d, %v", most, len(got), len(whole), err)
+		}
+		if stored == (s.join(&exchange.Exchange{}) == nil) {
+			t.Errorf("at most %d: who comes late", most)
+		}
+		_ = l.Close()
+	}
+}
+
+// stopped is an upstream that sends nothing until it is stopped.
+type stopped struct {
+	once sync.Once
+	c    chan struct{}
+}
+
+func (s *stopped) Next() ([]byte, error) { <-s.c; return nil, errShort }
+func (s *stopped) Ready() bool           { return false }
+func (s *stopped) Close() error          { return nil }
+func (s *stopped) Cancel()               { s.once.Do(func() { close(s.c) }) }
+
+func TestAnUpstreamThatNobodyWaitsForIsStopped(t *testing.T) {
+	for _, first := range []string{"leader", "follower"} {
+		src := &stopped{c: make(chan struct{})}
+		s, _ := newStream(src, 10, 100)
+		x, y := &exchange.Exchange{}, &exchange.Exchange{}
+		x.OnCancel(src)
+		l := s.lead(x)
+		f := s.join(y)
+		over := make(chan struct{}, 2)
+		for _, b := range []exchange.Body{l, f} {
+			go func() {
+				_, _ = drain(b)
+				_ = b.Close()
+				over <- struct{}{}
+			}()
+		}
+		if first == "leader" {
+			x.Cancel()
+			y.Cancel()
+		} else {
+			y.Cancel()
+			x.Cancel()
+		}
+		<-over
+		<-over
 	}
 }
 
@@ -115,7 +173,7 @@ func TestWhoFollowsNeedsNoLeader(t *testing.T) {
 	all, whole := pieces(30, 1000)
 	s, told := newStream(&script{pieces: all, err: io.EOF}, int64(len(whole)), 1<<20)
 	s.lead(&exchange.Exchange{}) // never reads
-	f := s.follow(&exchange.Exchange{})
+	f := s.join(&exchange.Exchange{})
 	if got, err := drain(f); err != nil || !bytes.Equal(got, whole) || told.err != io.EOF {
 		t.Errorf("%d bytes, %v, told %v", len(got), err, told.err)
 	}
@@ -125,7 +183,7 @@ func TestALeaderThatGoesReadsOnForOthers(t *testing.T) {
 	all, whole := pieces(30, 1000)
 	s, told := newStream(&script{pieces: all, err: io.EOF}, exchange.Unknown, 1<<20)
 	l := s.lead(&exchange.Exchange{})
-	f := s.follow(&exchange.Exchange{})
+	f := s.join(&exchange.Exchange{})
 	l.Cancel() // must not reach the upstream: somebody follows
 	_ = l.Close()
 	if got, err := drain(f); err != nil || !bytes.Equal(got, whole) || told.err != io.EOF {
@@ -140,7 +198,7 @@ func TestALeaderThatGoesAloneEndsIt(t *testing.T) {
 	l := s.lead(&exchange.Exchange{})
 	_, _ = l.Next()
 	_ = l.Close()
-	if !src.closed || !errors.Is(told.err, errGone) || s.follow(&exchange.Exchange{}) != nil {
+	if !src.closed || !errors.Is(told.err, errGone) || s.join(&exchange.Exchange{}) != nil {
 		t.Errorf("closed %v, told %v", src.closed, told.err)
 	}
 }
@@ -159,52 +217,17 @@ func TestABodyThatEndsEarlyIsNotStored(t *testing.T) {
 	}
 }
 
-func TestTheSlowestBoundsWhatAStreamKeeps(t *testing.T) {
-	all, whole := pieces(200, 100)
-	s, _ := newStream(&script{pieces: all, err: io.EOF}, exchange.Unknown, 1000)
-	l, f := s.lead(&exchange.Exchange{}), s.follow(&exchange.Exchange{})
-	done := make(chan []byte)
-	go func() {
-		got, _ := drain(l)
-		done <- got
-	}()
-	var got []byte
-	for {
-		s.mu.Lock()
-		if len(s.b) > 1100 {
-			t.Errorf("%d bytes are kept", len(s.b))
-		}
-		s.mu.Unlock()
-		p, err := f.Next()
-		got = append(got, p...)
-		if err == io.EOF {
-			break
-		}
-		if err != nil {
-			t.Fatal(err)
-		}
-	}
-	_ = f.Close()
-	if led := <-done; !bytes.Equal(led, whole) || !bytes.Equal(got, whole) {
-		t.Errorf("the leader got %d, the follower %d of %d bytes", len(led), len(got), len(whole))
-	}
-}
-
 // Readers that come, read at random and go, over bodies of all lengths: who stays gets it
 // whole.
 func TestStreamsUnderRandomReaders(t *testing.T) {
 	for seed := range uint64(200) {
 		r := rand.New(rand.NewPCG(seed, 1))
 		all, whole := pieces(1+r.IntN(40), 1+r.IntN(300))
-		length := int64(exchange.Unknown)
-		if r.IntN(2) == 0 {
-			length = int64(len(whole))
-		}
-		s, _ := newStream(&script{pieces: all, err: io.EOF}, length, int64(1+r.IntN(6000)))
+		s, _ := newStream(&script{pieces: all, err: io.EOF}, int64(len(whole)), int64(len(whole)))
 		l := s.lead(&exchange.Exchange{})
-		var followers []exchange.Body
+		var followers []*follower
 		for range r.IntN(6) {
-			followers = append(followers, s.follow(&exchange.Exchange{}))
+			followers = append(followers, s.join(&exchange.Exchange{}))
 		}
 		var readers sync.WaitGroup
 		for _, f := range followers {
