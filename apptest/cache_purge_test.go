@@ -148,7 +148,7 @@ func TestCachePurge(t *testing.T) {
 	s.slow.Store(true)
 	var times []time.Duration
 	purges := newCounter()
-	for range rounds(60, 3000) {
+	for range rounds(60, 1000) {
 		c := s.changes(random)
 		changed := s.change(c.which)
 		began := time.Now()

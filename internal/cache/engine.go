@@ -57,12 +57,14 @@ type Engine struct {
 	flights flights
 	writer  *writer
 	hooks   *hooks
+	groups  *groups
 	stats   stats
 	limit   atomic.Uint64 // bytes of level 1
 	room    room
 
 	settings  atomic.Pointer[settings]
 	refreshes chan struct{} // slots
+	carriers  sync.Pool     // *exchange.Exchange, of streams
 
 	stop context.CancelFunc
 	ctx  context.Context // ends with Close; of background work
@@ -96,7 +98,7 @@ func New(o Options) *Engine {
 	e.stats.start()
 	e.settings.Store(&settings{})
 	e.limit.Store(defaultMemory)
-	e.hooks = newHooks(e)
+	e.hooks, e.groups = newHooks(e), newGroups(e)
 	if e.objects != nil {
 		e.writer = newWriter(e)
 		e.assured, _ = e.purges.(store.Assured)
@@ -232,8 +234,8 @@ func (e *Engine) Hot(n int) []Use {
 	return all
 }
 
-// waitLimit is how long a request waits for what another one fetches.
-const waitLimit = 5 * time.Second
+// waitLimit is how long a request without a deadline waits for what another one fetches.
+const waitLimit = 30 * time.Second
 
 // sure reports whether what was purged is known, so that level 1 may be used.
 func (e *Engine) sure(now time.Time) bool { return e.assured == nil || e.assured.Sure(now) }

@@ -32,6 +32,7 @@ type fill struct {
 	second store.ObjectKey
 	number uint64 // the same of level 2
 	locked bool   // this gateway leads in level 2
+	flows  bool   // a stream ends it, not the exchange
 
 	outcome outcome
 	object  *object.Object
@@ -55,21 +56,22 @@ func newFill(e *Engine, key string, settled chan struct{}) *fill {
 	return f
 }
 
-// settle says what became of it. Only the first time counts.
+// settle says what became of it. Only the first time counts. Who is told then and asks
+// again does not find it any more, unless its body still comes.
 func (f *fill) settle(o outcome, obj *object.Object, err *exchange.Error) {
+	if o != flowing {
+		f.end()
+	}
 	f.once.Do(func() {
 		f.outcome, f.object, f.err = o, obj, err
 		if f.settled != nil {
 			close(f.settled)
 		}
 	})
-	if o != flowing {
-		f.end()
-	}
 }
 
 // flow lets others have the body while it comes: with the head, if it is known how long it
-// is; otherwise they may help to bring it.
+// is; otherwise they wait for its end.
 func (f *fill) flow(s *stream, o *object.Object) {
 	f.stream = s
 	if f.begun != nil {
@@ -77,6 +79,16 @@ func (f *fill) flow(s *stream, o *object.Object) {
 	}
 	if s.length >= 0 {
 		f.settle(flowing, o, nil)
+	}
+}
+
+// stuck reports whether the body that comes does not come any more.
+func (f *fill) stuck() bool {
+	select {
+	case <-f.begun:
+		return f.stream.stuck()
+	default:
+		return false
 	}
 }
 
@@ -90,6 +102,9 @@ func (f *fill) end() {
 // Release is called at the end of the exchange that leads: what was not settled by then
 // is for another to fetch.
 func (f *fill) Release() {
+	if f.flows {
+		return // the stream settles it
+	}
 	f.settle(handedOver, nil, nil)
 	f.end()
 	f.unlock(0)
@@ -104,52 +119,49 @@ func (f *fill) unlock(pass time.Duration) {
 	}
 }
 
-// wait waits until the fill is settled. It reports false when that takes too long, or
-// the client has gone.
-func (f *fill) wait(x *exchange.Exchange) bool {
+// wait waits until the fill is settled, or x has no more time: then it returns the answer
+// to that. It is false when the client has gone.
+func (f *fill) wait(x *exchange.Exchange) (settled bool, late error) {
 	select {
 	case <-f.settled:
-		return true
+		return true, nil
 	default:
 	}
+	began := time.Now()
+	defer func() { x.Usage.Waited += time.Since(began) }()
 	limit := waitLimit
 	if !x.Deadline.IsZero() {
-		limit = min(limit, time.Until(x.Deadline))
+		limit = x.Deadline.Sub(began)
 	}
 	gone := newDeparture()
 	if !x.OnCancel(gone) {
-		return false
+		return false, nil
 	}
 	defer x.OnCancel(nil)
 	timer := time.NewTimer(limit)
 	defer timer.Stop()
-	select {
-	case <-f.settled:
-		return true
-	case <-timer.C:
-		return false
-	case <-gone.c:
-		return false
-	case <-f.begun:
-	}
-	left := gone.c
-	if f.stream.length < 0 {
-		if h := f.stream.join(x); h != nil {
-			left = h.c
-			helped := h.help(timer.C)
-			_ = h.Close()
-			if !helped {
-				return false
+	begun := f.begun
+	for {
+		select {
+		case <-f.settled:
+			return true, nil
+		case <-timer.C:
+			return false, tooSlow
+		case <-gone.c:
+			return false, nil
+		case <-begun:
+			begun = nil
+			if f.stream.enter() { // it is brought for this one, too
+				defer f.stream.leave()
 			}
 		}
 	}
-	select {
-	case <-f.settled:
-		return true
-	case <-timer.C:
-	case <-left:
-	}
-	return false
+}
+
+// tooSlow is the answer when another request has not fetched in time what this one asks for.
+var tooSlow = &exchange.Error{
+	Code: exchange.UpstreamTimeout, Side: exchange.Upstream, ProxyError: "connection_timeout",
+	Detail: "The upstream did not answer in time the request that fetches this for all who ask.",
 }
 
 // departure tells who waits that the client has gone.
@@ -186,7 +198,7 @@ func (s *flights) join(e *Engine, key, uri string) (f *fill, leads bool) {
 	h := &s.shards[maphash.String(s.seed, key)%uint64(len(s.shards))]
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	if f := h.m[key]; f != nil && !e.overtaken(uri, f.stamp) {
+	if f := h.m[key]; f != nil && !f.stuck() && !e.overtaken(uri, f.stamp) {
 		return f, false
 	}
 	f = newFill(e, key, make(chan struct{}))

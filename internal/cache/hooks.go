@@ -7,47 +7,41 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
-	"slices"
-	"sync"
-	"sync/atomic"
 	"time"
-
-	"github.com/sluice-gateway/sluice/internal/store"
 )
 
 // Caches in front of the gateway are told what was purged, in the background.
 
 const (
-	maxNews    = 1024 // that wait
-	hookTries  = 5
-	hookFirst  = 200 * time.Millisecond // pause behind the first failure; doubled each time
-	hookWithin = 5 * time.Second        // for each try
+	maxNews   = 1024 // that wait
+	hookTries = 5
+	// hookWorkers tell at one time, so that a hook that does not answer holds up few others.
+	hookWorkers = 4
+	hookFirst   = 200 * time.Millisecond // pause behind the first failure; doubled each time
+	hookWithin  = 5 * time.Second        // for each try
 )
 
-// news is a purge to tell: to the hooks, or to the other gateways.
+// news is a purge to tell a hook.
 type news struct {
 	hook string
 	body []byte
-	tags []store.Purge
 }
 
 type hooks struct {
 	e      *Engine
 	queue  chan news
 	client *http.Client
-
-	mu      sync.Mutex
-	pending map[string]int // tags that level 2 does not know to be purged yet
-	some    atomic.Bool    // pending has any
 }
 
 func newHooks(e *Engine) *hooks {
-	h := &hooks{e: e, queue: make(chan news, maxNews), pending: map[string]int{}, client: &http.Client{
+	h := &hooks{e: e, queue: make(chan news, maxNews), client: &http.Client{
 		Timeout:       hookWithin,
 		Transport:     &http.Transport{Proxy: http.ProxyFromEnvironment, MaxIdleConnsPerHost: 1, IdleConnTimeout: 30 * time.Second},
 		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
 	}}
-	e.work.Go(h.run)
+	for range hookWorkers {
+		e.work.Go(h.run)
+	}
 	return h
 }
 
@@ -66,40 +60,11 @@ func (h *hooks) tell(p Purge) {
 	}
 }
 
-// purge has the other gateways told, without waiting. Until they are, nothing that has one
-// of the tags is taken from level 2.
-func (h *hooks) purge(tags []store.Purge) {
-	h.hide(tags, 1)
-	h.add(news{tags: tags})
-}
-
-func (h *hooks) hide(tags []store.Purge, by int) {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	for _, t := range tags {
-		if h.pending[t.Name] += by; h.pending[t.Name] <= 0 {
-			delete(h.pending, t.Name)
-		}
-	}
-	h.some.Store(len(h.pending) > 0)
-}
-
-// hides reports whether one of the tags is being purged.
-func (h *hooks) hides(tags []string) bool {
-	if !h.some.Load() {
-		return false
-	}
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	return slices.ContainsFunc(tags, func(t string) bool { return h.pending[t] > 0 })
-}
-
 func (h *hooks) add(n news) {
 	select {
 	case h.queue <- n:
 	default:
 		h.failed(n, errors.New("too many purges wait to be told"))
-		h.hide(n.tags, -1)
 	}
 }
 
@@ -109,7 +74,6 @@ func (h *hooks) run() {
 		select {
 		case n := <-h.queue:
 			h.deliver(n)
-			h.hide(n.tags, -1)
 		case <-h.e.ctx.Done():
 			return
 		}
@@ -143,9 +107,6 @@ func (h *hooks) deliver(n news) {
 func (h *hooks) once(n news) error {
 	ctx, cancel := context.WithTimeout(h.e.ctx, hookWithin)
 	defer cancel()
-	if n.tags != nil {
-		return h.e.purges.Purge(ctx, n.tags)
-	}
 	q, err := http.NewRequestWithContext(ctx, http.MethodPost, n.hook, bytes.NewReader(n.body))
 	if err != nil {
 		return err

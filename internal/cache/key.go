@@ -112,7 +112,10 @@ func (n *rule) bodyHash(x *exchange.Exchange) (sum [sha256.Size]byte, err error)
 	}
 	h := sha256.New()
 	for _, id := range [...]exchange.HeaderID{exchange.ContentType, exchange.ContentEncoding} {
-		h.Write(x.Request.Header.GetID(id))
+		for v := range x.Request.Header.ValuesID(id) { // an origin may read any of several lines
+			h.Write(v)
+			h.Write([]byte{1})
+		}
 		h.Write([]byte{0})
 	}
 	if b, ok := x.Request.Body.(interface{ Whole() []byte }); ok {

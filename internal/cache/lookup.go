@@ -138,20 +138,31 @@ func (f *lookup) fetch(x *exchange.Exchange, w *want, k *key, p place) error {
 	t.uri = t.primary[k.uri:k.end]
 	t.expect(&p)
 	part := w.conds && w.cond.HasRange() && p.object == nil
+	if w.personal() && p.object == nil {
+		// What comes may be for this client alone: nobody waits for it, and it says nothing
+		// about what others get.
+		p.alone, p.passed = true, false
+	}
 	if p.alone || w.head || w.ask.NoStore || w.ask.OnlyIfCached || part {
 		if !p.passed {
 			t.mark = ""
 		}
-		return f.alone(x, t, !p.alone)
+		return f.alone(x, t, !p.passed)
 	}
 	for turn := 0; turn < maxTurns && !validatedEachTime(p.object); turn++ {
 		fl, leads := f.e.flights.join(f.e, t.at, t.uri)
-		if !leads && !fl.wait(x) {
-			break
+		if !leads {
+			settled, late := fl.wait(x)
+			if late != nil {
+				return f.instead(x, t, late)
+			}
+			if !settled {
+				break
+			}
 		}
 		now := time.Now().UnixNano()
 		if leads {
-			t.fill = fl
+			t.lead(fl)
 			x.Held = append(x.Held, fl)
 		} else if w.ask.NoCache && fl.began.Before(x.Start) {
 			continue // what was asked for before is not what it wants
@@ -171,6 +182,8 @@ func (f *lookup) fetch(x *exchange.Exchange, w *want, k *key, p place) error {
 			return f.lead(x, t)
 		case fit != unfit:
 			t.old = p.object
+		default:
+			t.old = nil
 		}
 		if fl.outcome == notStored {
 			break
@@ -181,9 +194,18 @@ func (f *lookup) fetch(x *exchange.Exchange, w *want, k *key, p place) error {
 	if t.old == nil {
 		return f.alone(x, t, false)
 	}
-	t.fill = newFill(f.e, "", nil)
+	t.lead(newFill(f.e, "", nil))
 	f.begin(x, t)
 	return nil
+}
+
+// lead gives the request a fill. What is stored may have been purged before that: then the
+// fill must not renew it.
+func (t *task) lead(fl *fill) {
+	t.fill = fl
+	if t.old != nil && !t.e.memory.Valid(t.old) {
+		t.old = nil
+	}
 }
 
 // validatedEachTime reports whether an object is of no use to those who wait: each of them
@@ -202,7 +224,8 @@ func (t *task) expect(p *place) {
 // alone has a request go to the upstream by itself, as the client sent it. look: level 2 is
 // asked before.
 func (f *lookup) alone(x *exchange.Exchange, t *task, look bool) error {
-	t.fill, t.asIs = newFill(f.e, "", nil), true
+	t.asIs = true
+	t.lead(newFill(f.e, "", nil))
 	if look && f.shared && !t.want.ask.NoStore {
 		s := f.peek(x, t)
 		now := time.Now().UnixNano()
@@ -230,40 +253,54 @@ func (f *lookup) follow(x *exchange.Exchange, t *task, fl *fill, now int64) (don
 	switch fl.outcome {
 	case kept, flowing:
 		o := fl.object
-		if !f.suits(x, t, o) || fl.outcome == flowing && t.want.conds && t.want.cond.HasRange() {
+		if !f.suits(x, t, o, now) || fl.outcome == flowing && t.want.conds && t.want.cond.HasRange() {
 			return false, nil
 		}
-		var body *follower
-		if fl.outcome == flowing {
-			if body = fl.stream.join(x); body == nil {
-				return false, nil
-			}
+		if fl.outcome == flowing && !fl.stream.enter() {
+			return false, nil
 		}
 		f.serve(x, o, &t.want, now)
 		switch {
-		case body == nil:
+		case fl.outcome == kept:
 		case x.Response.Status == o.Status:
-			x.Response.ContentLength, x.Response.Body = fl.stream.length, body
+			x.Response.ContentLength, x.Response.Body = fl.stream.length, fl.stream.open(x, false)
 		default:
-			_ = body.Close()
+			fl.stream.leave()
 		}
 		say(x, append(forwarded(x, t.why), joinedMark...))
 		x.Cached.Result = exchange.CacheCollapsed
 		f.e.stats.count(x, exchange.CacheCollapsed)
 		return true, exchange.Done
 	case failed:
-		if t.want.mayFallBack(t.old, now) {
-			return true, f.serveHit(x, t.old, &t.want, now, exchange.CacheStale)
-		}
-		x.Cached.Status = append(forwarded(x, t.why), joinedMark...)
-		return true, fl.err
+		return true, f.instead(x, t, fl.err)
 	}
 	return false, nil
 }
 
+// instead answers a request whose response could not be fetched by another: with a stale
+// one if that is allowed, or with the error.
+func (f *lookup) instead(x *exchange.Exchange, t *task, err error) error {
+	if now := time.Now().UnixNano(); t.mayFallBack(now) {
+		return f.serveHit(x, t.old, &t.want, now, exchange.CacheStale)
+	}
+	x.Cached.Status = append(forwarded(x, t.why), joinedMark...)
+	x.Cached.Result = exchange.CacheCollapsed
+	f.e.stats.count(x, exchange.CacheCollapsed)
+	return err
+}
+
+// Response says what the cache has done of answers that say nothing themselves.
+func (f *lookup) Response(x *exchange.Exchange) error {
+	say(x, x.Cached.Status)
+	x.Cached.Status = nil
+	return nil
+}
+
 // suits reports whether a response that another request has fetched is one for x.
-func (f *lookup) suits(x *exchange.Exchange, t *task, o *object.Object) bool {
-	if !t.want.admits(o) || !f.e.memory.Valid(o) || o.Primary != t.primary {
+func (f *lookup) suits(x *exchange.Exchange, t *task, o *object.Object, now int64) bool {
+	w := t.want
+	w.ask.NoCache = false // it was fetched behind the request
+	if w.fit(o, now) != fresh || !f.e.memory.Valid(o) || o.Primary != t.primary {
 		return false
 	}
 	return o.Spec == "" || string(variantKey(x, []byte(t.primary), o.Spec)) == o.Key

@@ -40,10 +40,11 @@ func (e *Engine) Purge(ctx context.Context, p Purge) error {
 	if err != nil {
 		return err
 	}
-	if e.purges == nil {
-		e.forget(all)
-	} else if err := e.purges.Purge(ctx, all); err != nil {
-		return err
+	e.forget(all) // whatever becomes of it elsewhere
+	if e.purges != nil {
+		if err := e.purges.Purge(ctx, all); err != nil {
+			return err
+		}
 	}
 	e.hooks.tell(p)
 	return nil
@@ -237,20 +238,15 @@ func (e *Engine) changed(x *exchange.Exchange) {
 	for _, f := range [...][]byte{x.Response.Header.GetID(exchange.Location), x.Response.Header.Get(contentLocation)} {
 		uris = append(uris, e.pointed(x, at, f)...)
 	}
-	e.forget(named(uris))
 	var groups []store.Purge
 	for _, g := range semantics.Groups(&x.Response.Header, groupInvalidation) {
 		groups = append(groups, store.Purge{Kind: store.PurgeTag, Name: groupTag(at, g)})
 	}
-	if groups != nil {
-		e.forget(groups)
-	}
-	if e.purges != nil {
+	if e.purges != nil { // first: or else what is forgotten here comes back from level 2
 		e.purges.Invalidate(uris)
-		if groups != nil {
-			e.hooks.purge(groups)
-		}
+		e.groups.add(groups)
 	}
+	e.forget(append(named(uris), groups...))
 }
 
 // pointed are the URIs that a field of the response points to, if they are of the same

@@ -51,11 +51,20 @@ func (f *lookup) refresh(x *exchange.Exchange, o *object.Object, w *want) {
 	}
 	f.e.stats.refreshes.Add(1)
 	t := &task{rule: f.rule, fill: fl, why: byStale, old: o, primary: o.Primary, uri: o.URI, uriAt: strings.Index(o.Primary, o.URI), mark: o.Key, background: true}
+	t.lead(fl)
 	t.want.ask, t.want.authorization, t.want.cookie = nothingAsked, w.authorization, w.cookie
 	t.want.conds = true // the client's go
 	f.again(x, func(y *exchange.Exchange) bool {
 		y.Held = append(y.Held, fl, &refreshed{f.e, o})
 		y.Request.Method = t.method(y) // of a HEAD there would be no body
+		h := &y.Request.Header
+		h.DelID(exchange.CacheControl) // of the client's, who does not wait
+		h.Del(pragma)
+		if o.Open {
+			h.DelID(exchange.Authorization)
+			h.DelID(exchange.Cookie)
+			t.want.authorization, t.want.cookie = false, false
+		}
 		if f.shared && f.second(y, t) == fresh {
 			return false
 		}
@@ -63,6 +72,8 @@ func (f *lookup) refresh(x *exchange.Exchange, o *object.Object, w *want) {
 		return true
 	})
 }
+
+var pragma = []byte("Pragma")
 
 // nothingAsked is what a request without directives asks.
 var nothingAsked = semantics.ReadAsk(&exchange.Header{})

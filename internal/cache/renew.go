@@ -15,35 +15,32 @@ func (t *task) renew(x *exchange.Exchange) {
 	if !semantics.Freshens(validators(o), &x.Response.Header) {
 		// It speaks of another response than the one that was asked about: this once it is
 		// believed, and the next request fetches the whole.
-		t.e.memory.Drop(o.Key)
+		t.drop(o)
 		t.fill.settle(handedOver, nil, nil)
 		t.fill.unlock(0)
-		t.answerRenewed(x, o)
+		t.answerRenewed(x, o, false)
 		return
 	}
 	n, stored := t.freshen(x, o)
 	if !stored {
-		t.e.memory.Drop(o.Key)
+		t.drop(o)
 		t.fill.settle(notStored, nil, nil)
 		t.fill.unlock(0)
-		t.answerRenewed(x, n)
+		t.answerRenewed(x, n, false)
 		return
 	}
-	t.publish(n)
-	t.answerRenewed(x, n)
+	t.answerRenewed(x, n, t.publish(n))
 }
 
 // answerRenewed answers with what was asked about.
-func (t *task) answerRenewed(x *exchange.Exchange, o *object.Object) {
+func (t *task) answerRenewed(x *exchange.Exchange, o *object.Object, stored bool) {
 	now := time.Now().UnixNano()
 	t.serve(x, o, &t.want, now)
 	if semantics.Age(o.Born, now) == 0 {
 		x.Response.Header.DelID(exchange.Age) // the origin has validated it just now (RFC 9111 §5.1)
 	}
 	b := append(forwarded(x, t.why), "; fwd-status=304"...)
-	if t.e.memory.Valid(o) {
-		b = append(b, storedMark...)
-	}
+	b = append(b, mark(stored)...)
 	say(x, b)
 	x.Cached.Result = exchange.CacheRevalidated
 	t.e.stats.count(x, exchange.CacheRevalidated)
@@ -65,6 +62,10 @@ func (t *task) freshen(x *exchange.Exchange, o *object.Object) (n *object.Object
 	for v := range x.Response.Header.ValuesID(exchange.Age) {
 		h.AddID(exchange.Age, v) // of the new response, whose age it is; it is not stored
 	}
+	if !x.Response.Header.Has(exchange.Date) {
+		// RFC 9110 §6.6.1: who caches adds it. The old one says when the old answer was made.
+		h.SetID(exchange.Date, semantics.AppendDate(nil, time.Now().Unix()))
+	}
 	v := t.judge(x, o.Status, &h)
 	n.Fields = object.CopyFields(&h, func(f *exchange.Field) bool { return semantics.Kept(f, v.Drop) })
 	n.Born, n.Lifetime, n.Stored = v.Born, v.Lifetime, time.Now().UnixNano()
@@ -73,7 +74,8 @@ func (t *task) freshen(x *exchange.Exchange, o *object.Object) (n *object.Object
 	n.Open = v.Open || o.Open && !t.want.personal()
 	n.Stamp = t.fill.stamp
 	date(n)
-	return n, v.Store
+	spec, ok := semantics.VaryOf(&h)
+	return n, v.Store && ok && spec == o.Spec // another Vary is another place
 }
 
 // headOnly is for the response to a HEAD: it is not stored, but says whether what is
@@ -87,7 +89,7 @@ func (t *task) headOnly(x *exchange.Exchange) {
 				t.share(n)
 			}
 		} else {
-			t.e.memory.Drop(o.Key)
+			t.drop(o)
 		}
 	}
 	t.fill.settle(notStored, nil, nil)

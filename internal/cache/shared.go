@@ -178,7 +178,7 @@ func (n *rule) get(ctx context.Context, t *task, key string, s *seen) *object.Ob
 		n.e.stats.second[secondError].Add(1)
 		return nil
 	}
-	if n.e.hooks.hides(o.Tags) {
+	if n.e.groups.hides(o.Tags) {
 		return nil
 	}
 	o.Stamp = t.fill.stamp

@@ -1,6 +1,7 @@
 package cache
 
 import (
+	"bytes"
 	"io"
 	"math/rand/v2"
 	"time"
@@ -56,8 +57,8 @@ func (t *task) failed(x *exchange.Exchange) {
 	if x.Err.Side == exchange.Upstream && t.fallBack(x) {
 		return
 	}
-	if x.Err.Side == exchange.Upstream && x.Err.Code != exchange.ClientGone {
-		t.fill.settle(failed, nil, x.Err)
+	if x.Err.Side == exchange.Upstream && x.Err.Retry && x.Err.Code == exchange.UpstreamUnavailable {
+		t.fill.settle(failed, nil, x.Err) // nothing of the request has reached it: it is nobody's fault who asks
 	} else {
 		t.fill.settle(handedOver, nil, nil)
 	}
@@ -65,10 +66,15 @@ func (t *task) failed(x *exchange.Exchange) {
 	t.forwarded(x, exchange.CacheMiss, "")
 }
 
+// mayFallBack reports whether what is stored may be used because the upstream fails.
+func (t *task) mayFallBack(now int64) bool {
+	return t.want.mayFallBack(t.old, now) && t.e.memory.Valid(t.old)
+}
+
 // fallBack answers with what was kept when the upstream fails (RFC 5861 §4).
 func (t *task) fallBack(x *exchange.Exchange) bool {
 	now := time.Now().UnixNano()
-	if !t.want.mayFallBack(t.old, now) {
+	if !t.mayFallBack(now) {
 		return false
 	}
 	err := x.Err
@@ -97,7 +103,7 @@ func (t *task) forwarded(x *exchange.Exchange, result exchange.CacheResult, more
 func (t *task) judge(x *exchange.Exchange, status int, h *exchange.Header) semantics.Verdict {
 	v := semantics.Judge(&t.rules, &semantics.Answer{
 		Method: t.method(x), Ask: t.want.ask, Authorization: t.want.authorization, Cookie: t.want.cookie,
-		Status: status, Header: h, Requested: x.Start, Received: time.Now(),
+		Status: status, Header: h, Requested: x.Start.Add(x.Usage.Sent), Received: time.Now(),
 	})
 	if v.Store && !v.Explicit && v.Lifetime >= 60 {
 		// What the configuration alone keeps fresh does not all become stale at once.
@@ -119,28 +125,45 @@ func (t *task) keep(x *exchange.Exchange) {
 	r := &x.Response
 	v := t.judge(x, r.Status, &r.Header)
 	spec, ok := semantics.VaryOf(&r.Header)
-	if !v.Store || !ok || unkeyed(spec) || r.ContentLength > t.maxObject || r.Tunnel != nil || t.want.head {
+	if !v.Store || !ok || unkeyed(spec) || endless(&r.Header) || r.ContentLength > t.maxObject || r.Tunnel != nil || t.want.head {
 		t.refuse(x)
 		return
 	}
 	o := t.object(x, &v, spec)
 	o.Fields = object.CopyFields(&r.Header, func(f *exchange.Field) bool { return semantics.Kept(f, v.Drop) })
 	date(o)
-	body, whole, err := gather(r, t.maxObject)
-	switch {
-	case err != nil || int64(len(body)) > t.maxObject:
+	body, whole, err := gather(r, t.maxObject, false)
+	if err == nil && !whole && int64(len(body)) <= t.maxObject {
+		if t.flow(x, o, body) {
+			return
+		}
+		// It cannot be parted from the exchange: it is read here.
+		var rest []byte
+		rest, whole, err = gather(r, t.maxObject-int64(len(body)), true)
+		body = append(body, rest...)
+	}
+	if !whole || int64(len(body)) > t.maxObject {
 		// What was read is the beginning of what the client gets.
 		r.Body = &resumed{first: body, err: err, rest: r.Body}
 		t.refuse(x)
 		return
-	case whole:
-		o = o.With(fitted(body))
-		t.publish(o)
-		t.answer(x, o)
+	}
+	if r.ContentLength >= 0 && int64(len(body)) != r.ContentLength {
+		r.Body = &resumed{first: body, err: errShort, rest: r.Body}
+		t.refuse(x)
 		return
 	}
-	t.flow(x, o, body)
+	o = o.With(fitted(body))
+	t.answer(x, o, t.publish(o))
 }
+
+// endless reports whether a body is a stream of events, which has no end to wait for.
+func endless(h *exchange.Header) bool {
+	t, _, _ := bytes.Cut(h.GetID(exchange.ContentType), []byte(";"))
+	return exchange.EqualFold(bytes.TrimSpace(t), eventStream)
+}
+
+var eventStream = []byte("text/event-stream")
 
 // refuse is for a response that is not stored.
 func (t *task) refuse(x *exchange.Exchange) {
@@ -148,7 +171,7 @@ func (t *task) refuse(x *exchange.Exchange) {
 	case t.old == nil:
 		t.pass()
 	case !t.asIs && replaces(x.Response.Status):
-		t.e.memory.Drop(t.old.Key)
+		t.drop(t.old)
 		t.pass()
 	}
 	t.fill.settle(notStored, nil, nil)
@@ -161,6 +184,14 @@ func (t *task) refuse(x *exchange.Exchange) {
 // right any more. A refusal, of a request that one client has made so, or a failure does
 // not.
 func replaces(status int) bool { return status < 400 || status == 404 || status == 410 }
+
+// drop forgets an object that has turned out to be wrong, in both levels.
+func (t *task) drop(o *object.Object) {
+	if t.shared {
+		t.e.purges.Invalidate([]string{o.URI})
+	}
+	t.e.memory.Drop(o.Key)
+}
 
 // pass notes that responses here are not stored.
 func (t *task) pass() {
@@ -213,22 +244,19 @@ func date(o *object.Object) {
 	o.ETag, o.LastModified, o.Date = v.ETag, v.LastModified, v.Date
 }
 
-// gather reads what is there of a body without waiting, at most a piece more than most.
-func gather(r *exchange.Response, most int64) (body []byte, whole bool, err error) {
+// gather reads what is there of a body, and with wait what is still to come, at most a piece
+// more than most.
+func gather(r *exchange.Response, most int64, wait bool) (body []byte, whole bool, err error) {
 	if r.Body == nil {
 		return nil, true, nil
 	}
-	if r.ContentLength > 0 {
-		body = make([]byte, 0, r.ContentLength)
+	if n := r.ContentLength; n > 0 && !wait {
+		body = make([]byte, 0, n)
 	}
-	for r.Body.Ready() && int64(len(body)) <= most {
+	for (wait || r.Body.Ready()) && int64(len(body)) <= most {
 		piece, err := r.Body.Next()
 		body = append(body, piece...)
 		if err == io.EOF {
-			short := r.ContentLength >= 0 && int64(len(body)) != r.ContentLength
-			if short {
-				return body, false, errShort
-			}
 			return body, true, nil
 		}
 		if err != nil {
@@ -271,21 +299,23 @@ func fitted(body []byte) []byte {
 	return body
 }
 
-// publish makes a whole object known: here, to those who wait, and in level 2.
-func (t *task) publish(o *object.Object) {
-	t.e.memory.Put(o)
-	if o.NoCache || o.Lifetime <= semantics.Age(o.Born, o.Stored) {
+// publish makes a whole object known: here, to those who wait, and in level 2. It reports
+// whether it is stored.
+func (t *task) publish(o *object.Object) bool {
+	stored := t.e.memory.Put(o)
+	if !stored || o.NoCache || o.Lifetime <= semantics.Age(o.Born, o.Stored) {
 		t.fill.settle(notStored, nil, nil) // it is no answer to others
 	} else {
 		t.fill.settle(kept, o, nil)
 	}
 	t.fill.end()
 	t.share(o)
+	return stored
 }
 
 // answer makes the response of the request that led out of the object, so that it is the
 // one that all others get.
-func (t *task) answer(x *exchange.Exchange, o *object.Object) {
+func (t *task) answer(x *exchange.Exchange, o *object.Object, stored bool) {
 	switch r := &x.Response; {
 	case t.want.conds && !t.asIs:
 		t.serve(x, o, &t.want, time.Now().UnixNano())
@@ -296,44 +326,64 @@ func (t *task) answer(x *exchange.Exchange, o *object.Object) {
 	default:
 		t.tell(x, o)
 	}
-	t.forwarded(x, exchange.CacheMiss, storedMark)
+	t.forwarded(x, exchange.CacheMiss, mark(stored))
 }
 
-// flow stores a body while it goes to the client.
-func (t *task) flow(x *exchange.Exchange, o *object.Object, begun []byte) {
+// mark is what Cache-Status says of a response that is stored.
+func mark(stored bool) string {
+	if stored {
+		return storedMark
+	}
+	return ""
+}
+
+// flow stores a body while it goes to the client. It is false, and nothing has changed, when
+// the body cannot be parted from the exchange.
+func (t *task) flow(x *exchange.Exchange, o *object.Object, begun []byte) bool {
 	r := &x.Response
-	s := &stream{src: r.Body, length: r.ContentLength, most: t.maxObject, b: begun, room: &t.e.room, held: int64(cap(begun))}
-	if !s.room.take(s.held) {
-		r.Body = &resumed{first: begun, rest: r.Body}
-		t.refuse(x)
-		return
+	s := &stream{e: t.e, most: t.maxObject, held: int64(cap(begun)), users: 1}
+	if !t.e.room.take(s.held) {
+		s.held = 0
+		s.passing = true
+	}
+	if !s.detach(x, begun) {
+		t.e.room.give(s.held)
+		return false
 	}
 	fill := t.fill
+	fill.flows = true
 	s.done = func(body []byte, err error) {
-		if err == io.EOF {
+		switch {
+		case err == io.EOF:
 			t.publish(o.With(fitted(body)))
 			return
-		}
-		if err == errTooLarge {
+		case err == errTooLarge:
 			t.pass()
-		}
-		if err == errGone {
+			fill.settle(notStored, nil, nil)
+		case err == errNoRoom:
+			fill.settle(notStored, nil, nil)
+		default:
 			fill.settle(handedOver, nil, nil)
 		}
-		fill.settle(notStored, nil, nil)
 		fill.unlock(0)
 	}
-	l := s.lead(x)
-	if !o.NoCache && o.Lifetime > semantics.Age(o.Born, o.Stored) {
-		fill.flow(s, o)
+	if s.passing {
+		s.finish(errNoRoom)
 	}
-	r.Body = l
-	if t.want.conds && !t.asIs && r.Status == 200 && t.want.cond.Conditional() &&
-		t.want.cond.NotModified(validators(o)) {
-		l.whole = true // its Close reads what the client does not need
-		r.Status, r.ContentLength = 304, 0
+	fresh := !o.NoCache && o.Lifetime > semantics.Age(o.Born, o.Stored)
+	known := s.length >= 0
+	r.Body = s.open(x, true)
+	if t.want.conds && !t.asIs && r.Status == 200 && t.want.cond.Conditional() && t.want.cond.NotModified(validators(o)) {
+		s.whole = true // it is read to its end, though the client does not need it
+		_ = r.Body.Close()
+		r.Status, r.ContentLength, r.Body = 304, 0, nil
 		r.Header.DelFunc(describes)
 	}
 	t.tell(x, o)
-	t.forwarded(x, exchange.CacheMiss, storedMark)
+	t.forwarded(x, exchange.CacheMiss, mark(known && !s.passing))
+	t.e.work.Go(s.run)
+	if fresh && !s.passing {
+		fill.flow(s, o)
+	}
+	return true
 }

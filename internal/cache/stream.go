@@ -1,126 +1,191 @@
 package cache
 
 import (
+	"context"
 	"errors"
+	"fmt"
 	"io"
-	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
 
+	"github.com/sluice-gateway/sluice/internal/cache/object"
 	"github.com/sluice-gateway/sluice/internal/exchange"
 )
 
-// stream is a body that is stored while it comes, and read by all who wait for it. It has
-// no goroutine of its own: whoever needs the next piece, and finds nobody at it, takes it
-// from the upstream. So a slow client, the one whose request leads included, holds up
-// nobody else.
+// stream is a body that is stored while it comes, and read by all who wait for it. It was
+// detached from the exchange whose request led to it: a goroutine of its own takes it from
+// the upstream, so that no client, slow or gone, holds up another. It ends when the body
+// does, when nobody wants the rest, or when the upstream has been silent for too long.
 //
 // Others get the head at once only when the body's length is known to be small enough.
-// Otherwise they wait for the end, and take pieces meanwhile. A body that turns out to be
-// too large is then the leader's alone, and they go by themselves.
+// Otherwise they wait for the end. A body that turns out to be too large is the leader's
+// alone, piece by piece as it takes them, and the others go by themselves.
 type stream struct {
-	src    exchange.Body // of the request that leads
-	length int64         // exchange.Unknown: only its end tells
-	most   int64         // more is not stored
+	e      *Engine
+	src    exchange.Body
+	carry  *exchange.Exchange // whose src is
+	length int64              // exchange.Unknown: only its end tells
+	most   int64              // more is not stored
 	done   func(body []byte, err error)
-	room   *room
-	leader *leader
+	whole  bool // it is read to its end though nobody waits: the client needed only the head
 
 	mu      sync.Mutex
 	b       []byte
 	begin   int64         // where b begins in the body; 0 while it is stored
 	err     error         // io.EOF behind a whole body
-	busy    bool          // somebody is at it
 	wake    chan struct{} // closed when something has changed; nil: nobody waits
 	passing bool          // it is not stored: only the leader reads on
-	readers []*follower
-	closed  bool  // the leader has gone, and nobody can follow
-	stops   int   // calls of the leader's exchange under way
-	held    int64 // of room
+	users   int           // who read, or wait for the end
+	held    int64         // of the engine's room
+	last    time.Time     // when the last piece came
+
+	trailer []exchange.Field // behind io.EOF
+
+	after func() // run's: what is to be said once the lock is given back
 }
 
-// finishWithin bounds how long the rest of a body is read for others once the client that
-// led has gone.
-const finishWithin = 30 * time.Second
+const (
+	// silence is how long an upstream may send nothing of a body that is stored.
+	silence = 30 * time.Second
+	// stalled is after how long of silence nobody else is led to a body any more.
+	stalled = time.Second
+)
 
 var (
-	errTooLarge = errors.New("cache: the body is larger than cache.max_object, or there is no room for it")
+	errTooLarge = errors.New("cache: the body is larger than cache.max_object")
+	errNoRoom   = errors.New("cache: there is no room for the body")
 	errLeft     = &exchange.Error{Code: exchange.ClientGone, Side: exchange.Client}
 	errShort    = &exchange.Error{Code: exchange.BadUpstreamResponse, Side: exchange.Upstream, Detail: "The upstream's response ended early."}
 	errGone     = &exchange.Error{Code: exchange.UpstreamUnavailable, Side: exchange.Upstream, Detail: "The request that fetched the response was given up."}
 )
 
-// next returns what stands behind at, and waits for it when there is nothing. gone ends
-// the waiting.
-func (s *stream) next(at *int64, gone <-chan struct{}) ([]byte, error) {
-	s.mu.Lock()
-	for {
-		if have := s.begin + int64(len(s.b)) - *at; have > 0 {
-			piece := s.b[int64(len(s.b))-have:]
-			*at += have
-			var err error
-			if s.err == io.EOF {
-				err = io.EOF
-			}
-			s.mu.Unlock()
-			return piece, err
-		}
-		if err := s.err; err != nil {
-			s.mu.Unlock()
-			return nil, err
-		}
-		if s.passing { // the leader has read all there is
-			s.begin, s.b = *at, nil
-		}
-		if !s.step(gone, nil) {
-			s.mu.Unlock()
-			return nil, errLeft
-		}
+// detach takes the body of x's response over, of which begun has been read. It reports false
+// when that cannot be, and has changed nothing then.
+func (s *stream) detach(x *exchange.Exchange, begun []byte) bool {
+	body, ok := x.Response.Body.(exchange.Detacher)
+	if !ok {
+		return false
 	}
+	if s.carry, ok = s.e.carriers.Get().(*exchange.Exchange); !ok {
+		s.carry = &exchange.Exchange{}
+	}
+	if !body.Detach(s.carry) {
+		s.e.carriers.Put(s.carry)
+		return false
+	}
+	s.src, s.b, s.length, s.last = body, begun, x.Response.ContentLength, time.Now()
+	return true
 }
 
-// step takes a piece from the upstream, or waits for who does. It is false when gone or
-// late ended that. The lock is held before and behind it.
-func (s *stream) step(gone <-chan struct{}, late <-chan time.Time) bool {
-	if !s.busy {
-		s.busy = true
-		s.mu.Unlock()
-		s.take()
+// run takes the body to its end. It runs in a goroutine of the engine's.
+func (s *stream) run() {
+	quiet := time.AfterFunc(silence, s.carry.Cancel)
+	halt := context.AfterFunc(s.e.ctx, s.carry.Cancel)
+	defer func() {
+		p := recover()
 		s.mu.Lock()
-		return true
+		if p != nil {
+			s.e.log.Error("a panic while a body was stored", "panic", fmt.Sprint(p))
+		}
+		if s.err == nil {
+			s.end(errGone)
+		}
+		s.mu.Unlock()
+		s.tell()
+		_ = s.src.Close()
+		if quiet.Stop() && halt() && p == nil { // or else somebody may still hold it
+			s.carry.Reset()
+			s.e.carriers.Put(s.carry)
+		}
+	}()
+	s.tell()
+	for {
+		piece, err := s.src.Next()
+		if !s.passing {
+			quiet.Reset(silence)
+		} else {
+			quiet.Stop() // as without a cache
+		}
+		s.add(piece, err)
+		s.tell()
+		if !s.goesOn() {
+			return
+		}
 	}
-	wake := s.waiting()
-	s.mu.Unlock()
-	defer s.mu.Lock()
-	select {
-	case <-wake:
-		return true
-	case <-gone:
-	case <-late:
-	}
-	return false
 }
 
-// take takes one piece from the upstream. The caller has set busy.
-func (s *stream) take() {
-	piece, err := s.src.Next()
+// tell says how it went, when it has been decided.
+func (s *stream) tell() {
+	if after := s.after; after != nil {
+		s.after = nil
+		after()
+	}
+}
+
+// add takes what has come.
+func (s *stream) add(piece []byte, err error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.busy = false
-	if !s.passing && (int64(len(s.b)+len(piece)) > s.most || !s.hold(int64(len(piece)))) {
-		s.passing = true
-		s.finish(errTooLarge)
+	s.last = time.Now()
+	if !s.passing {
+		if int64(len(s.b)+len(piece)) > s.most {
+			s.pass(errTooLarge)
+		} else if !s.hold(int64(len(piece))) {
+			s.pass(errNoRoom)
+		}
 	}
 	s.b = append(s.b, piece...)
 	if err == io.EOF && s.length >= 0 && s.begin+int64(len(s.b)) != s.length {
 		err = errShort
 	}
 	if err != nil {
-		s.err = err
-		s.finish(err)
+		if t := &s.carry.Response.Trailer; err == io.EOF && t.Len() > 0 {
+			s.trailer = object.CopyFields(t, func(*exchange.Field) bool { return true })
+		}
+		s.end(err)
+		return
 	}
 	s.changed()
+}
+
+// goesOn reports whether more is wanted. It waits for a leader that is behind with a body
+// that is not stored.
+func (s *stream) goesOn() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for s.passing && s.err == nil && len(s.b) >= window && s.users > 0 {
+		wake := s.waiting()
+		s.mu.Unlock()
+		<-wake
+		s.mu.Lock()
+	}
+	return s.err == nil && (s.users > 0 || s.whole && !s.passing)
+}
+
+// window is how far a leader may be behind with a body that is not stored.
+const window = 256 << 10
+
+// pass ends the storing. The lock is held.
+func (s *stream) pass(why error) {
+	s.passing = true
+	s.finish(why)
+}
+
+// end ends the stream. The lock is held.
+func (s *stream) end(err error) {
+	s.err = err
+	s.finish(err)
+	s.changed()
+}
+
+// finish has it said once how it went. The lock is held.
+func (s *stream) finish(err error) {
+	if done, body := s.done, s.b; done != nil {
+		s.done = nil
+		s.e.room.give(s.held)
+		s.after = func() { done(body, err) }
+	}
 }
 
 // waiting returns what is closed at the next change. The lock is held.
@@ -136,15 +201,6 @@ func (s *stream) changed() {
 	if s.wake != nil {
 		close(s.wake)
 		s.wake = nil
-	}
-}
-
-// finish says once how it went. The lock is held.
-func (s *stream) finish(err error) {
-	if s.done != nil {
-		s.done(s.b, err)
-		s.done = nil
-		s.room.give(s.held)
 	}
 }
 
@@ -169,198 +225,128 @@ func (s *stream) hold(n int64) bool {
 	if s.held >= n+int64(len(s.b)) {
 		return true // it was taken for the whole
 	}
-	if !s.room.take(n) {
+	if !s.e.room.take(n) {
 		return false
 	}
 	s.held += n
 	return true
 }
 
-// ready reports whether next returns without waiting.
-func (s *stream) ready(at int64) bool {
+// enter notes one more who wants the body; false: it cannot be had any more.
+func (s *stream) enter() bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return at < s.begin+int64(len(s.b)) || s.err != nil || !s.busy && s.src.Ready()
-}
-
-// wanted reports whether the rest of the body is for anybody but the leader's client. The
-// lock is held.
-func (s *stream) wanted() bool {
-	if s.err != nil || s.leader.late.Load() || s.passing {
+	if s.passing || s.err != nil && s.err != io.EOF || s.err == nil && time.Since(s.last) > stalled {
 		return false
 	}
-	return s.leader.whole || slices.ContainsFunc(s.readers, func(r *follower) bool { return !r.gone })
+	s.users++
+	return true
 }
 
-// forsaken reports whether nobody is left who wants the rest. The lock is held.
-func (s *stream) forsaken() bool {
-	return s.err == nil && !s.closed && s.leader.gone && !s.wanted()
+// leave is the end of enter. When nobody wants the rest, the fetch ends.
+func (s *stream) leave() {
+	s.mu.Lock()
+	s.users--
+	stop := s.err == nil && s.users == 0 && (!s.whole || s.passing)
+	s.changed()
+	if stop {
+		s.carry.Cancel() // it is the stream's until err is set, which needs the lock
+	}
+	s.mu.Unlock()
 }
 
-// join lets another request in; nil: there is nothing to be had any more.
-func (s *stream) join(x *exchange.Exchange) *follower {
+// stuck reports whether nothing has come for a while.
+func (s *stream) stuck() bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.passing || s.err == nil && s.closed || s.err != nil && s.err != io.EOF {
-		return nil
-	}
-	r := &follower{s: s, departure: newDeparture()}
-	s.readers = append(s.readers, r)
+	return s.err == nil && time.Since(s.last) > stalled
+}
+
+// reader is the body of a response that is read from a stream.
+type reader struct {
+	*departure
+	s      *stream
+	x      *exchange.Exchange
+	at     int64
+	leads  bool
+	closed bool
+}
+
+// open returns the body for x; the caller has entered.
+func (s *stream) open(x *exchange.Exchange, leads bool) *reader {
+	r := &reader{departure: newDeparture(), s: s, x: x, leads: leads}
 	x.OnCancel(r)
 	return r
 }
 
-// follower is another request that waits for the body or reads it.
-type follower struct {
-	*departure
-	s    *stream
-	at   int64
-	gone bool
-}
-
 // Next implements exchange.Body.
-func (r *follower) Next() ([]byte, error) { return r.s.next(&r.at, r.c) }
-
-// Ready implements exchange.Body.
-func (r *follower) Ready() bool { return r.s.ready(r.at) }
-
-// help takes pieces until the body is whole, or not for storing. It is false when the
-// client has gone, or it is late.
-func (r *follower) help(late <-chan time.Time) bool {
+func (r *reader) Next() ([]byte, error) {
 	s := r.s
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	for s.err == nil && !s.passing && !s.closed {
-		if !s.step(r.c, late) {
-			return false
+	for {
+		if have := s.begin + int64(len(s.b)) - r.at; have > 0 && r.at >= s.begin {
+			piece := s.b[int64(len(s.b))-have:]
+			r.at += have
+			if r.leads {
+				r.x.Usage.BytesIn += have
+			}
+			if s.passing { // nobody else reads it
+				s.begin, s.b = r.at, nil
+				s.changed()
+			}
+			if s.err == io.EOF {
+				r.end()
+				return piece, io.EOF
+			}
+			return piece, nil
+		}
+		if s.err != nil {
+			r.end()
+			return nil, s.err
+		}
+		if s.passing && !r.leads {
+			return nil, errGone
+		}
+		wake, began, left := s.waiting(), time.Now(), false
+		s.mu.Unlock()
+		select {
+		case <-wake:
+		case <-r.c:
+			left = true
+		}
+		r.x.Usage.Waited += time.Since(began)
+		s.mu.Lock()
+		if left {
+			return nil, errLeft
 		}
 	}
-	return true
 }
 
-// Cancel implements exchange.Canceler: the client has gone.
-func (r *follower) Cancel() {
-	r.departure.Cancel()
-	r.leave(false)
+// end gives the request that led the trailer. It is not stored.
+func (r *reader) end() {
+	if r.leads && r.s.err == io.EOF {
+		for _, f := range r.s.trailer {
+			r.x.Response.Trailer.Append(f)
+		}
+	}
+}
+
+// Ready implements exchange.Body.
+func (r *reader) Ready() bool {
+	s := r.s
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return r.at < s.begin+int64(len(s.b)) || s.err != nil
 }
 
 // Close implements exchange.Body.
-func (r *follower) Close() error {
-	r.leave(true)
+func (r *reader) Close() error {
+	if !r.closed {
+		r.closed = true
+		r.s.leave()
+	}
 	return nil
 }
 
-// leave is the end of a follower. The last one whose leader has gone too ends the fetch.
-func (r *follower) leave(remove bool) {
-	s := r.s
-	s.mu.Lock()
-	r.gone = true
-	if i := slices.Index(s.readers, r); remove && i >= 0 {
-		s.readers = slices.Delete(s.readers, i, i+1)
-	}
-	if !s.forsaken() {
-		s.mu.Unlock()
-		return
-	}
-	s.stops++ // Close waits: the exchange is the leader's until then
-	s.mu.Unlock()
-	s.leader.x.Cancel()
-	s.mu.Lock()
-	s.stops--
-	s.changed()
-	s.mu.Unlock()
-}
-
-// leader reads the stream for the request that leads. Its Close reads the rest when others
-// wait for it.
-type leader struct {
-	*departure
-	s     *stream
-	x     *exchange.Exchange
-	stop  exchange.Canceler // of the upstream's
-	at    int64
-	whole bool        // the rest is read though nobody waits: the client needed only the head
-	late  atomic.Bool // it has taken too long
-	gone  bool
-	ended bool
-}
-
-// lead returns the body for the request that leads.
-func (s *stream) lead(x *exchange.Exchange) *leader {
-	s.leader = &leader{departure: newDeparture(), s: s, x: x, stop: x.Canceler()}
-	x.OnCancel(s.leader)
-	return s.leader
-}
-
-// Next implements exchange.Body.
-func (r *leader) Next() ([]byte, error) { return r.s.next(&r.at, r.c) }
-
-// Ready implements exchange.Body.
-func (r *leader) Ready() bool { return r.s.ready(r.at) }
-
-// Cancel implements exchange.Canceler: the client has gone, or all have, or it takes too
-// long.
-func (r *leader) Cancel() {
-	r.departure.Cancel()
-	s := r.s
-	s.mu.Lock()
-	r.gone = true
-	stop := !s.wanted()
-	s.mu.Unlock()
-	if stop && r.stop != nil {
-		r.stop.Cancel()
-	}
-}
-
-// Close implements exchange.Body.
-func (r *leader) Close() error {
-	if r.ended {
-		return nil
-	}
-	r.ended = true
-	s := r.s
-	s.mu.Lock()
-	r.gone = true
-	if s.wanted() {
-		s.mu.Unlock()
-		r.complete()
-		s.mu.Lock()
-	}
-	s.closed = true
-	for s.busy || s.stops > 0 { // not under the hands of somebody
-		wake := s.waiting()
-		s.mu.Unlock()
-		<-wake
-		s.mu.Lock()
-	}
-	if s.err == nil {
-		s.err = errGone
-		s.finish(errGone)
-	}
-	s.changed()
-	s.mu.Unlock()
-	return s.src.Close()
-}
-
-// complete reads the rest while somebody waits for it.
-func (r *leader) complete() {
-	over := make(chan struct{})
-	bound := time.AfterFunc(finishWithin, func() {
-		defer close(over)
-		r.late.Store(true)
-		r.x.Cancel()
-	})
-	s := r.s
-	s.mu.Lock()
-	for s.wanted() && s.step(over, nil) {
-	}
-	s.mu.Unlock()
-	if !bound.Stop() {
-		<-over
-	}
-}
-
-var (
-	_ exchange.Body = (*follower)(nil)
-	_ exchange.Body = (*leader)(nil)
-)
+var _ exchange.Body = (*reader)(nil)

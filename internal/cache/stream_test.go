@@ -4,27 +4,40 @@ import (
 	"bytes"
 	"errors"
 	"io"
-	"math/rand/v2"
 	"sync"
 	"testing"
+	"testing/synctest"
+	"time"
 
 	"github.com/sluice-gateway/sluice/internal/exchange"
 )
 
-// script is an upstream's body: its pieces come one by one, each when it is let.
+// script is an upstream's body. Its pieces come one by one, each behind a pause.
 type script struct {
-	let    chan struct{} // nil: at once
+	pause  time.Duration
 	pieces [][]byte
 	err    error // behind them; io.EOF comes with the last
+	stuck  bool  // behind the pieces nothing comes until it is cancelled
 	closed bool
+	once   sync.Once
+	gone   chan struct{}
+	no     bool // it cannot be detached
 }
 
 func (s *script) Next() ([]byte, error) {
-	if s.let != nil {
-		<-s.let
-	}
 	if len(s.pieces) == 0 {
+		if s.stuck {
+			<-s.gone
+			return nil, errShort
+		}
 		return nil, s.err
+	}
+	if s.pause > 0 {
+		select {
+		case <-s.gone:
+			return nil, errShort
+		case <-time.After(s.pause):
+		}
 	}
 	p := s.pieces[0]
 	s.pieces = s.pieces[1:]
@@ -34,8 +47,16 @@ func (s *script) Next() ([]byte, error) {
 	return p, nil
 }
 
-func (s *script) Ready() bool  { return s.let == nil }
+func (s *script) Ready() bool  { return false }
 func (s *script) Close() error { s.closed = true; return nil }
+func (s *script) Cancel()      { s.once.Do(func() { close(s.gone) }) }
+func (s *script) Detach(y *exchange.Exchange) bool {
+	if s.no {
+		return false
+	}
+	y.OnCancel(s)
+	return true
+}
 
 func pieces(n, size int) (all [][]byte, whole []byte) {
 	for i := range n {
@@ -46,17 +67,49 @@ func pieces(n, size int) (all [][]byte, whole []byte) {
 }
 
 type told struct {
+	mu   sync.Mutex
 	body []byte
 	err  error
 	n    int
 }
 
-func newStream(src exchange.Body, length, most int64) (*stream, *told) {
-	t := &told{}
-	return &stream{src: src, length: length, most: most, room: &room{}, done: func(b []byte, err error) {
-		t.body, t.err = bytes.Clone(b), err
-		t.n++
-	}}, t
+func (t *told) get() (int, error, []byte) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.n, t.err, t.body
+}
+
+// startStream starts a stream of src, with one who leads.
+func startStream(t *testing.T, src *script, length, most int64) (*stream, *reader, *told) {
+	t.Helper()
+	src.gone = make(chan struct{})
+	e := New(Options{})
+	t.Cleanup(func() { _ = e.Close(t.Context()) })
+	x := &exchange.Exchange{}
+	x.Response.Body, x.Response.ContentLength = src, length
+	s := &stream{e: e, most: most, users: 1}
+	if !s.detach(x, nil) {
+		t.Fatal("it was not detached")
+	}
+	told := &told{}
+	s.done = func(b []byte, err error) {
+		told.mu.Lock()
+		defer told.mu.Unlock()
+		told.body, told.err = bytes.Clone(b), err
+		told.n++
+	}
+	r := s.open(x, true)
+	e.work.Go(s.run)
+	return s, r, told
+}
+
+func follow(t *testing.T, s *stream) (*reader, *exchange.Exchange) {
+	t.Helper()
+	if !s.enter() {
+		t.Fatal("nobody can follow")
+	}
+	x := &exchange.Exchange{}
+	return s.open(x, false), x
 }
 
 func drain(b exchange.Body) ([]byte, error) {
@@ -74,133 +127,152 @@ func drain(b exchange.Body) ([]byte, error) {
 }
 
 func TestAllReadersOfAStreamGetTheWholeBody(t *testing.T) {
-	all, whole := pieces(50, 100)
-	src := &script{pieces: all, err: io.EOF}
-	s, told := newStream(src, int64(len(whole)), 1<<20)
-	l := s.lead(&exchange.Exchange{})
-	var followers []*follower
-	for range 20 {
-		followers = append(followers, s.join(&exchange.Exchange{}))
-	}
-	var readers sync.WaitGroup
-	for _, f := range followers {
-		readers.Go(func() {
-			got, err := drain(f)
-			if err != nil || !bytes.Equal(got, whole) {
-				t.Errorf("a follower got %d bytes of %d, %v", len(got), len(whole), err)
-			}
-			_ = f.Close()
-		})
-	}
-	got, err := drain(l)
-	if err != nil || !bytes.Equal(got, whole) {
-		t.Errorf("the leader got %d bytes of %d, %v", len(got), len(whole), err)
-	}
-	readers.Wait()
-	_ = l.Close()
-	if told.n != 1 || told.err != io.EOF || !bytes.Equal(told.body, whole) || !src.closed {
-		t.Errorf("told %d times, %v, %d bytes; closed %v", told.n, told.err, len(told.body), src.closed)
-	}
-	if n := s.room.used.Load(); n != 0 {
-		t.Errorf("%d bytes of room are still taken", n)
-	}
+	synctest.Test(t, func(t *testing.T) {
+		all, whole := pieces(50, 100)
+		src := &script{pieces: all, err: io.EOF, pause: time.Millisecond}
+		s, l, told := startStream(t, src, int64(len(whole)), 1<<20)
+		var readers sync.WaitGroup
+		for range 20 {
+			f, _ := follow(t, s)
+			readers.Go(func() {
+				got, err := drain(f)
+				if err != nil || !bytes.Equal(got, whole) {
+					t.Errorf("a follower got %d bytes of %d, %v", len(got), len(whole), err)
+				}
+				_ = f.Close()
+			})
+		}
+		got, err := drain(l)
+		if err != nil || !bytes.Equal(got, whole) {
+			t.Errorf("the leader got %d bytes of %d, %v", len(got), len(whole), err)
+		}
+		readers.Wait()
+		_ = l.Close()
+		synctest.Wait()
+		if n, err, body := told.get(); n != 1 || err != io.EOF || !bytes.Equal(body, whole) || !src.closed {
+			t.Errorf("told %d times, %v, %d bytes; closed %v", n, err, len(body), src.closed)
+		}
+		if n := s.e.room.used.Load(); n != 0 {
+			t.Errorf("%d bytes of room are still taken", n)
+		}
+	})
 }
 
-func TestWhoWaitsForABodyOfUnknownLengthBringsIt(t *testing.T) {
-	for most, stored := range map[int64]bool{1 << 20: true, 700: false} {
-		all, whole := pieces(50, 100)
-		s, told := newStream(&script{pieces: all, err: io.EOF}, exchange.Unknown, most)
-		l := s.lead(&exchange.Exchange{}) // does not read
-		h := s.join(&exchange.Exchange{})
-		if !h.help(nil) || told.n != 1 || stored != (told.err == io.EOF) {
-			t.Fatalf("at most %d: told %d times, %v", most, told.n, told.err)
+func TestNobodyWaitsForAClientThatDoesNotRead(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		all, whole := pieces(30, 1000)
+		s, l, told := startStream(t, &script{pieces: all, err: io.EOF, pause: time.Millisecond}, int64(len(whole)), 1<<20)
+		f, _ := follow(t, s)
+		if got, err := drain(f); err != nil || !bytes.Equal(got, whole) {
+			t.Errorf("%d bytes, %v", len(got), err)
 		}
-		_ = h.Close()
-		if s.mu.Lock(); len(s.b) > int(most)+100 {
-			t.Errorf("%d bytes are kept", len(s.b))
+		synctest.Wait()
+		if _, err, _ := told.get(); err != io.EOF {
+			t.Errorf("told %v", err)
 		}
-		s.mu.Unlock()
 		if got, err := drain(l); err != nil || !bytes.Equal(got, whole) {
-			t.Errorf("at most %d: the leader got %d bytes of %d, %v", most, len(got), len(whole), err)
+			t.Errorf("then the leader: %d bytes, %v", len(got), err)
 		}
-		if stored == (s.join(&exchange.Exchange{}) == nil) {
-			t.Errorf("at most %d: who comes late", most)
+	})
+}
+
+func TestALeaderThatGoesLeavesTheBodyToOthers(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		all, whole := pieces(30, 1000)
+		s, l, told := startStream(t, &script{pieces: all, err: io.EOF, pause: time.Millisecond}, int64(len(whole)), 1<<20)
+		f, _ := follow(t, s)
+		l.x.Cancel()
+		if _, err := drain(l); !errors.Is(err, errLeft) {
+			t.Errorf("the leader: %v", err)
 		}
 		_ = l.Close()
-	}
-}
-
-// stopped is an upstream that sends nothing until it is stopped.
-type stopped struct {
-	once sync.Once
-	c    chan struct{}
-}
-
-func (s *stopped) Next() ([]byte, error) { <-s.c; return nil, errShort }
-func (s *stopped) Ready() bool           { return false }
-func (s *stopped) Close() error          { return nil }
-func (s *stopped) Cancel()               { s.once.Do(func() { close(s.c) }) }
-
-func TestAnUpstreamThatNobodyWaitsForIsStopped(t *testing.T) {
-	for _, first := range []string{"leader", "follower"} {
-		src := &stopped{c: make(chan struct{})}
-		s, _ := newStream(src, 10, 100)
-		x, y := &exchange.Exchange{}, &exchange.Exchange{}
-		x.OnCancel(src)
-		l := s.lead(x)
-		f := s.join(y)
-		over := make(chan struct{}, 2)
-		for _, b := range []exchange.Body{l, f} {
-			go func() {
-				_, _ = drain(b)
-				_ = b.Close()
-				over <- struct{}{}
-			}()
+		if got, err := drain(f); err != nil || !bytes.Equal(got, whole) {
+			t.Errorf("%d bytes, %v", len(got), err)
 		}
-		if first == "leader" {
-			x.Cancel()
-			y.Cancel()
-		} else {
-			y.Cancel()
-			x.Cancel()
+		synctest.Wait()
+		if _, err, _ := told.get(); err != io.EOF {
+			t.Errorf("told %v", err)
 		}
-		<-over
-		<-over
+	})
+}
+
+func TestABodyThatNobodyWantsIsGivenUp(t *testing.T) {
+	for _, first := range []int{0, 1} {
+		synctest.Test(t, func(t *testing.T) {
+			src := &script{pieces: [][]byte{[]byte("abc")}, stuck: true}
+			s, l, told := startStream(t, src, 10, 1<<20)
+			f, y := follow(t, s)
+			over := make(chan struct{}, 2)
+			for _, b := range []exchange.Body{l, f} {
+				go func() {
+					_, _ = drain(b)
+					_ = b.Close()
+					over <- struct{}{}
+				}()
+			}
+			gone := []*exchange.Exchange{l.x, y}
+			gone[first].Cancel()
+			<-over
+			gone[1-first].Cancel()
+			<-over
+			synctest.Wait()
+			if n, err, _ := told.get(); n != 1 || err == io.EOF || !src.closed || s.enter() {
+				t.Errorf("told %d times, %v; closed %v", n, err, src.closed)
+			}
+		})
 	}
 }
 
-func TestWhoFollowsNeedsNoLeader(t *testing.T) {
-	all, whole := pieces(30, 1000)
-	s, told := newStream(&script{pieces: all, err: io.EOF}, int64(len(whole)), 1<<20)
-	s.lead(&exchange.Exchange{}) // never reads
-	f := s.join(&exchange.Exchange{})
-	if got, err := drain(f); err != nil || !bytes.Equal(got, whole) || told.err != io.EOF {
-		t.Errorf("%d bytes, %v, told %v", len(got), err, told.err)
-	}
+func TestAnUpstreamThatFallsSilentLosesTheFlight(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		src := &script{pieces: [][]byte{[]byte("abc")}, stuck: true}
+		s, l, told := startStream(t, src, 10, 1<<20)
+		if !s.enter() {
+			t.Error("nobody may follow at first")
+		}
+		s.leave()
+		time.Sleep(stalled + time.Millisecond)
+		if s.enter() || !s.stuck() {
+			t.Error("others are led to a body that does not come")
+		}
+		began := time.Now()
+		if _, err := drain(l); err == nil {
+			t.Error("a whole body")
+		}
+		synctest.Wait()
+		if took := time.Since(began); took > silence || !src.closed {
+			t.Errorf("given up behind %v", took)
+		}
+		if _, err, _ := told.get(); err == io.EOF {
+			t.Error("it is stored")
+		}
+	})
 }
 
-func TestALeaderThatGoesReadsOnForOthers(t *testing.T) {
-	all, whole := pieces(30, 1000)
-	s, told := newStream(&script{pieces: all, err: io.EOF}, exchange.Unknown, 1<<20)
-	l := s.lead(&exchange.Exchange{})
-	f := s.join(&exchange.Exchange{})
-	l.Cancel() // must not reach the upstream: somebody follows
-	_ = l.Close()
-	if got, err := drain(f); err != nil || !bytes.Equal(got, whole) || told.err != io.EOF {
-		t.Errorf("%d bytes, %v, told %v", len(got), err, told.err)
-	}
-}
-
-func TestALeaderThatGoesAloneEndsIt(t *testing.T) {
-	all, _ := pieces(30, 1000)
-	src := &script{pieces: all, err: io.EOF}
-	s, told := newStream(src, exchange.Unknown, 1<<20)
-	l := s.lead(&exchange.Exchange{})
-	_, _ = l.Next()
-	_ = l.Close()
-	if !src.closed || !errors.Is(told.err, errGone) || s.join(&exchange.Exchange{}) != nil {
-		t.Errorf("closed %v, told %v", src.closed, told.err)
-	}
+func TestATooLargeBodyIsTheLeadersAlone(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		all, whole := pieces(3000, 1000)
+		s, l, told := startStream(t, &script{pieces: all, err: io.EOF}, exchange.Unknown, 10_000)
+		if !s.enter() { // who waits for the end
+			t.Fatal("nobody may wait")
+		}
+		synctest.Wait()
+		if n, err, _ := told.get(); n != 1 || !errors.Is(err, errTooLarge) {
+			t.Errorf("told %d times, %v", n, err)
+		}
+		s.leave()
+		if s.mu.Lock(); len(s.b) > window+1000 {
+			t.Errorf("%d bytes are kept for a leader that does not read", len(s.b))
+		}
+		s.mu.Unlock()
+		if s.enter() {
+			t.Error("somebody may follow")
+		}
+		if got, err := drain(l); err != nil || !bytes.Equal(got, whole) {
+			t.Errorf("the leader got %d bytes of %d, %v", len(got), len(whole), err)
+		}
+		_ = l.Close()
+	})
 }
 
 func TestABodyThatEndsEarlyIsNotStored(t *testing.T) {
@@ -208,47 +280,27 @@ func TestABodyThatEndsEarlyIsNotStored(t *testing.T) {
 		"cut":       {pieces: [][]byte{[]byte("abc")}, err: errShort},
 		"too short": {pieces: [][]byte{[]byte("abc")}, err: io.EOF},
 	} {
-		s, told := newStream(src, 4, 1<<20)
-		l := s.lead(&exchange.Exchange{})
-		if _, err := drain(l); err == nil || told.err == io.EOF || told.n != 1 {
-			t.Errorf("%s: %v, told %v", name, err, told.err)
-		}
-		_ = l.Close()
+		synctest.Test(t, func(t *testing.T) {
+			_, l, told := startStream(t, src, 4, 1<<20)
+			_, err := drain(l)
+			synctest.Wait()
+			if n, how, _ := told.get(); err == nil || how == io.EOF || n != 1 {
+				t.Errorf("%s: %v, told %v", name, err, how)
+			}
+			_ = l.Close()
+		})
 	}
 }
 
-// Readers that come, read at random and go, over bodies of all lengths: who stays gets it
-// whole.
-func TestStreamsUnderRandomReaders(t *testing.T) {
-	for seed := range uint64(200) {
-		r := rand.New(rand.NewPCG(seed, 1))
-		all, whole := pieces(1+r.IntN(40), 1+r.IntN(300))
-		s, _ := newStream(&script{pieces: all, err: io.EOF}, int64(len(whole)), int64(len(whole)))
-		l := s.lead(&exchange.Exchange{})
-		var followers []*follower
-		for range r.IntN(6) {
-			followers = append(followers, s.join(&exchange.Exchange{}))
+func TestTheEndOfTheEngineEndsItsStreams(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		src := &script{stuck: true}
+		s, l, _ := startStream(t, src, 10, 1<<20)
+		if err := s.e.Close(t.Context()); err != nil || !src.closed {
+			t.Errorf("%v, closed %v", err, src.closed)
 		}
-		var readers sync.WaitGroup
-		for _, f := range followers {
-			stays := r.IntN(3)
-			readers.Go(func() {
-				defer func() { _ = f.Close() }()
-				if stays == 0 {
-					_, _ = f.Next()
-					return
-				}
-				if got, err := drain(f); err != nil || !bytes.Equal(got, whole) {
-					t.Errorf("seed %d: %d of %d bytes, %v", seed, len(got), len(whole), err)
-				}
-			})
+		if _, err := drain(l); err == nil {
+			t.Error("a whole body")
 		}
-		if r.IntN(2) == 0 {
-			_, _ = drain(l)
-		} else {
-			_, _ = l.Next()
-		}
-		_ = l.Close()
-		readers.Wait()
-	}
+	})
 }

@@ -2,6 +2,7 @@ package cache
 
 import (
 	"context"
+	"hash/maphash"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -38,7 +39,8 @@ func (j *job) size() int64 {
 
 type writer struct {
 	e      *Engine
-	jobs   chan job
+	jobs   [writers]chan job // a key has one of them: what is written last stays
+	locks  chan job          // leads to end whose objects found no place
 	bytes  atomic.Int64
 	work   sync.WaitGroup
 	closed atomic.Bool
@@ -46,9 +48,10 @@ type writer struct {
 }
 
 func newWriter(e *Engine) *writer {
-	w := &writer{e: e, jobs: make(chan job, maxJobs), stop: make(chan struct{})}
-	for range writers {
-		w.work.Go(w.run)
+	w := &writer{e: e, locks: make(chan job, maxJobs), stop: make(chan struct{})}
+	for i := range w.jobs {
+		w.jobs[i] = make(chan job, maxJobs/writers)
+		w.work.Go(func() { w.run(w.jobs[i]) })
 	}
 	return w
 }
@@ -56,26 +59,45 @@ func newWriter(e *Engine) *writer {
 // put queues an object.
 func (w *writer) put(j job) {
 	n := j.size()
-	if w.closed.Load() || w.bytes.Add(n) > maxJobBytes {
-		w.bytes.Add(-n)
-		w.e.stats.second[secondDropped].Add(1)
-		return // a lead ends by itself
+	if w.bytes.Add(n) <= maxJobBytes && !w.closed.Load() {
+		select {
+		case w.jobs[j.place()] <- j:
+			return
+		default:
+		}
 	}
-	select {
-	case w.jobs <- j:
-	default:
-		w.bytes.Add(-n)
+	w.bytes.Add(-n)
+	if j.object != nil {
 		w.e.stats.second[secondDropped].Add(1)
+	}
+	if (j.lock != store.ObjectKey{}) {
+		select {
+		case w.locks <- job{lock: j.lock, pass: j.pass}:
+		default: // it ends by itself
+		}
 	}
 }
+
+// place is the queue of a job.
+func (j *job) place() int {
+	key := j.lock.URI
+	if j.object != nil {
+		key = j.object.URI
+	}
+	return int(maphash.String(seed, key) % writers)
+}
+
+var seed = maphash.MakeSeed()
 
 // release queues the end of a lead.
 func (w *writer) release(k store.ObjectKey, pass time.Duration) { w.put(job{lock: k, pass: pass}) }
 
-func (w *writer) run() {
+func (w *writer) run(jobs chan job) {
 	for {
 		select {
-		case j := <-w.jobs:
+		case j := <-jobs:
+			w.do(w.e.ctx, j)
+		case j := <-w.locks:
 			w.do(w.e.ctx, j)
 		case <-w.stop:
 			return
@@ -90,17 +112,17 @@ func (w *writer) do(ctx context.Context, j job) {
 		w.count(w.e.objects.Release(ctx, j.lock, j.pass), false)
 		return
 	}
-	write := func(o *object.Object) {
+	write := func(o *object.Object, ttl time.Duration, tags []string) {
 		k := store.ObjectKey{URI: o.URI, Variant: o.Key}
 		err := w.e.objects.Put(ctx, k, store.Stored{
-			Value: o.Append(nil), TTL: j.ttl, Stamp: j.stamp, Tags: j.tags, Lead: lead && k == j.lock,
+			Value: o.Append(nil), TTL: ttl, Stamp: j.stamp, Tags: tags, Lead: lead && k == j.lock,
 		})
 		w.count(err, true)
 		lead = lead && (k != j.lock || err != nil)
 	}
-	write(j.object)
+	write(j.object, j.ttl, j.tags)
 	if j.object.Spec != "" {
-		write(w.e.directory(j.object))
+		write(w.e.directory(j.object), store.MaxObjectLife, nil) // other variants may live longer
 	}
 	if lead {
 		w.count(w.e.objects.Release(ctx, j.lock, 0), false)
@@ -123,12 +145,9 @@ func (w *writer) drain(ctx context.Context) {
 	}
 	close(w.stop)
 	w.work.Wait()
-	for ctx.Err() == nil {
-		select {
-		case j := <-w.jobs:
-			w.do(ctx, j)
-		default:
-			return
+	for _, jobs := range w.jobs {
+		for len(jobs) > 0 && ctx.Err() == nil {
+			w.do(ctx, <-jobs)
 		}
 	}
 }

@@ -106,6 +106,15 @@ type Body interface {
 	Close() error
 }
 
+// Detacher is a response Body that can go on without the exchange that it came with.
+type Detacher interface {
+	Body
+	// Detach makes the body y's: from then on it needs nothing of the exchange before, whose
+	// Cancel does not reach it any more, and y's does. The trailer will be y's. It reports
+	// false, and has changed nothing, when the two cannot be parted.
+	Detach(y *Exchange) bool
+}
+
 // Tunnel is the far side of an upgraded connection. Read and Write may be
 // called at the same time by different goroutines, and are interrupted by
 // Close. CloseWrite passes on an end of input.

@@ -1,6 +1,7 @@
 package gateway
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"runtime/debug"
@@ -36,13 +37,20 @@ func (g *Gateway) again(r *route, x *exchange.Exchange, before func(*exchange.Ex
 		y.Deadline = y.Start.Add(r.timeout)
 	}
 	go func() {
-		if g.repeat(r, y, before) == nil {
+		// Nobody is there to cancel it but time, and the end of the gateway.
+		bound := time.AfterFunc(r.timeout+bodyWithin, y.Cancel)
+		halt := context.AfterFunc(g.background, y.Cancel)
+		err := g.repeat(r, y, before)
+		if bound.Stop() && halt() && err == nil { // or else somebody may still hold y
 			y.Reset()
 			g.spares.Put(y)
 		}
 		s.leave(shard)
 	}()
 }
+
+// bodyWithin is how long the body of a response that nobody waits for may take.
+const bodyWithin = 30 * time.Second
 
 // repeat runs what stands behind the cache, and reads the body to its end. An error is
 // a panic, behind which y is not used again.

@@ -19,6 +19,7 @@ package gateway
 
 import (
 	"bytes"
+	"context"
 	"log/slog"
 	"strconv"
 	"sync"
@@ -55,6 +56,9 @@ type Gateway struct {
 	memory    memory
 	spares    sync.Pool // *exchange.Exchange, of again
 
+	background context.Context // ends with Close
+	halt       context.CancelFunc
+
 	current atomic.Pointer[Snapshot]
 	mu      sync.Mutex // one change at a time
 }
@@ -62,10 +66,12 @@ type Gateway struct {
 // New makes a gateway without a configuration: it answers 503 until the first
 // Commit.
 func New(o Options) *Gateway {
-	return &Gateway{
+	g := &Gateway{
 		log: o.Log, telemetry: o.Telemetry, specs: o.Specs, note: o.Note,
 		env: upstream.Env{Log: o.Log, Dir: o.Dir, Name: "sluice"},
 	}
+	g.background, g.halt = context.WithCancel(context.Background())
+	return g
 }
 
 // Plan is a compiled configuration that is not current yet. It must be
@@ -101,6 +107,7 @@ func (p *Plan) Discard() { p.next.close() }
 // Close retires the current snapshot and waits until the last exchange is done
 // and everything is closed.
 func (g *Gateway) Close() {
+	g.halt()
 	if old := g.current.Swap(nil); old != nil {
 		old.retire()
 		<-old.closed

@@ -276,6 +276,9 @@ func hexValue(c byte) byte {
 	return c | 0x20 - 'a' + 10
 }
 
+// SetTrailer has the fields of a trailer that is still to come go to trailer.
+func (d *Decoder) SetTrailer(trailer *exchange.Header) { d.trailer = trailer }
+
 // readTrailer reads the trailer section when it is there whole. Fields that
 // frame, route, authenticate or control are not taken from a trailer (RFC 9110
 // §6.5.1).

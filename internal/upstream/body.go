@@ -180,4 +180,27 @@ func (k *call) putIn() {
 	k.start, k.end = 0, 0
 }
 
-var _ exchange.Body = (*call)(nil)
+// Detach implements exchange.Detacher. A call whose request is still being sent stays
+// with its exchange.
+func (k *call) Detach(y *exchange.Exchange) bool {
+	x := k.x
+	if k.pump.running() || k.expecting {
+		return false
+	}
+	y.Start, y.Conn, y.Usage = x.Start, x.Conn, x.Usage
+	y.Kept, x.Kept = k, nil
+	k.x = y
+	if t := &y.Response.Trailer; k.pieceErr == nil {
+		k.dec.SetTrailer(t)
+	}
+	if k.conn == nil {
+		return true // what is left of the body is in hand
+	}
+	alone := x.OnCancel(nil)
+	if !y.OnCancel(k.conn) || !alone {
+		k.conn.Cancel() // whoever was to have it has gone
+	}
+	return true
+}
+
+var _ exchange.Detacher = (*call)(nil)

@@ -53,6 +53,7 @@ func say(format string, args ...any) { fmt.Fprintf(os.Stderr, format+"\n", args.
 type options struct {
 	rounds, threads int
 	warm, window    time.Duration
+	profile         time.Duration
 	quick           bool
 	scenarios       string
 	gateways        string
@@ -69,6 +70,7 @@ func parse(args []string) (options, error) {
 	set.IntVar(&o.threads, "threads", max(1, runtime.NumCPU()/4), "threads of the load generator")
 	set.DurationVar(&o.warm, "warm", 300*time.Millisecond, "load before each window, left out")
 	set.DurationVar(&o.window, "window", 2*time.Second, "length of each measurement")
+	set.DurationVar(&o.profile, "profile", 0, "how long a limit is profiled, 0s: not; default a minute, with few rounds 15s for each, with -quick 10s")
 	set.BoolVar(&o.quick, "quick", false, "forward with 64 connections against nginx only, shorter windows")
 	set.StringVar(&o.scenarios, "scenario", "", "only these, with commas between")
 	set.StringVar(&o.gateways, "gateways", "", "only these, with commas between; the first is what the others are compared with")
@@ -82,9 +84,15 @@ func parse(args []string) (options, error) {
 	if set.NArg() > 0 {
 		return o, fmt.Errorf("%q is not understood; -h lists the flags", set.Arg(0))
 	}
+	given := map[string]bool{}
+	set.Visit(func(f *flag.Flag) { given[f.Name] = true })
+	if !given["profile"] {
+		o.profile = min(time.Minute, time.Duration(o.rounds)*15*time.Second)
+		if o.quick {
+			o.profile = 10 * time.Second
+		}
+	}
 	if o.quick {
-		given := map[string]bool{}
-		set.Visit(func(f *flag.Flag) { given[f.Name] = true })
 		for name, value := range map[string]string{"scenario": "forward", "gateways": "sluice,nginx", "conns": "64", "window": "1s"} {
 			if !given[name] {
 				if err := set.Set(name, value); err != nil {
@@ -93,7 +101,7 @@ func parse(args []string) (options, error) {
 			}
 		}
 	}
-	if o.rounds < 1 || o.window <= 0 || o.warm < 0 || o.threads < 1 {
+	if o.rounds < 1 || o.window <= 0 || o.warm < 0 || o.profile < 0 || o.threads < 1 {
 		return o, fmt.Errorf("-rounds, -threads and -window must be positive")
 	}
 	return o, nil
@@ -141,7 +149,7 @@ func run(ctx context.Context, args []string) error {
 
 func measure(ctx context.Context, o options, root string) (*report.Run, error) {
 	b := &trial.Bench{
-		Rounds: o.rounds, Warm: o.warm, Window: o.window, Threads: o.threads, Cores: runtime.NumCPU(), Say: say,
+		Rounds: o.rounds, Warm: o.warm, Window: o.window, Profile: o.profile, Threads: o.threads, Cores: runtime.NumCPU(), Say: say,
 	}
 	results := &report.Run{Commit: commit(root), Date: time.Now().UTC(), Machine: report.Machine(proc.This())}
 	var err error
@@ -181,7 +189,7 @@ func measure(ctx context.Context, o options, root string) (*report.Run, error) {
 	results.Versions = append(results.Versions, report.Version{Name: "built with", Version: runtime.Version()})
 	results.Notes = append(notes(), results.Notes...)
 	results.Settings.Base, results.Settings.Rounds = b.Gateways[0].Name(), o.rounds
-	results.Settings.Warm, results.Settings.Window, results.Settings.Threads = o.warm, o.window, o.threads
+	results.Settings.Warm, results.Settings.Window, results.Settings.Profile, results.Settings.Threads = o.warm, o.window, o.profile, o.threads
 	say("measuring for about %v", b.Lasts().Round(time.Minute/2))
 	results.Scenarios, err = b.Run(ctx)
 	return results, err
@@ -205,7 +213,7 @@ func notes() []string {
 		"Every answer's status and length are checked, and the first one's every byte. One wrong or missing answer makes a measurement fail.",
 		"Latency is measured in every round of forward and in the first three of the other scenarios.",
 		"User and system time are divided as the kernel samples them at its tick; their sum is exact.",
-		"What a limit adds is measured with a second instance of the same gateway that has none and gets the same requests, one right after the other, in turn the one and the other first. The Redis of shared limits runs where load and origin do; its CPU is not the gateway's.",
+		"What a limit adds is measured with a second instance of the same gateway that has none and gets the same requests, one right after the other, in turn the one and the other first. At saturation that difference is moved more by chance than by the limit, so in limit-local, limit-leased and limit-exact the gateway's own CPU profile also says what its limiter takes. The Redis of shared limits runs where load and origin do; its CPU is not the gateway's.",
 		"Resident memory counts pages that processes share once.",
 		"A latency below the origin's is noise: at the lowest quantiles two runs of the same server differ by as much.",
 	}

@@ -14,9 +14,26 @@ func TestQuickIsForwardAgainstNginxUnlessSaidOtherwise(t *testing.T) {
 	if err != nil || o.scenarios != "forward" || o.gateways != "sluice,nginx" || o.conns != "64" || o.window != time.Second || o.rounds != 7 {
 		t.Errorf("%+v, %v", o, err)
 	}
+	if o.profile != 10*time.Second {
+		t.Errorf("limits are profiled for %v, want 10s", o.profile)
+	}
 	o, err = parse([]string{"-quick", "-gateways", "sluice,caddy", "-window", "3s"})
 	if err != nil || o.gateways != "sluice,caddy" || o.window != 3*time.Second || o.scenarios != "forward" {
 		t.Errorf("%+v, %v; want what was given", o, err)
+	}
+}
+
+func TestLimitsAreProfiledForAMinuteUnlessTheRoundsAreFew(t *testing.T) {
+	for args, want := range map[string]time.Duration{
+		"": time.Minute, "-rounds 4": time.Minute, "-rounds 1": 15 * time.Second, "-rounds 2": 30 * time.Second,
+		"-rounds 1 -profile 40s": 40 * time.Second, "-quick -profile 0s": 0,
+	} {
+		if o, err := parse(strings.Fields(args)); err != nil || o.profile != want {
+			t.Errorf("%q: %v, %v, want %v", args, o.profile, err, want)
+		}
+	}
+	if _, err := parse([]string{"-profile", "-1s"}); err == nil {
+		t.Error("a negative time is taken")
 	}
 }
 

@@ -15,6 +15,8 @@ import (
 	"path/filepath"
 	"strings"
 	"text/template"
+
+	"github.com/sluice-gateway/sluice/bench/internal/attribution"
 )
 
 // Setup is what a gateway is to do in one scenario.
@@ -35,6 +37,8 @@ type Setup struct {
 	// Cache says to answer from memory what the origin lets caches store. What is stored is
 	// the same for all callers.
 	Cache bool
+	// Profile says that the gateway, where it can, shall serve its CPU profile.
+	Profile bool
 }
 
 // Limit is a rate limit for each value of a header field. What is above it is
@@ -78,6 +82,10 @@ type Command struct {
 	Args    []string
 	Metrics string // host:port of Prometheus metrics with those of the Go runtime; empty: none
 	Shares  bool   // shares its limit through the setup's Redis
+	// Profile is where it serves its CPU profile as Go's net/http/pprof does; empty:
+	// nowhere. Limiter is what of it limits.
+	Profile string
+	Limiter *attribution.Part
 }
 
 // Gateway is one product.

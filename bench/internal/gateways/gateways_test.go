@@ -134,6 +134,48 @@ func TestLimitIsPerValueOfTheField(t *testing.T) {
 	}
 }
 
+func TestSluiceServesItsProfileWhereItIsWanted(t *testing.T) {
+	s := setups(t)["limit"]
+	g := &sluice{path: "/bin/sluice"}
+	for _, wanted := range []bool{false, true} {
+		s.Profile = wanted
+		c, err := g.Write(s)
+		if err != nil {
+			t.Fatal(err)
+		}
+		url, line := "", `admin: {address: "127.0.0.1:18081"}`
+		if wanted {
+			url, line = "http://127.0.0.1:18081/debug/pprof/profile", `admin: {address: "127.0.0.1:18081", pprof: true}`
+		}
+		if c.Profile != url || (c.Limiter != nil) != wanted {
+			t.Errorf("wanted %v: %+v", wanted, c)
+		}
+		if text := read(t, filepath.Join(s.Dir, "sluice.yaml")); !strings.Contains(text, line+"\n") {
+			t.Errorf("wanted %v: no %s in\n%s", wanted, line, text)
+		}
+	}
+}
+
+// What is attributed by name must keep its name.
+func TestLimiterIsMadeOfPackagesThatSluiceHas(t *testing.T) {
+	root := filepath.Join("..", "..", "..")
+	for _, p := range append(limiter.Request, limiter.Packages...) {
+		dir, ours := strings.CutPrefix(p, module)
+		if !ours {
+			if mod := read(t, filepath.Join(root, "go.mod")); !strings.Contains(mod, "\t"+p+" v") {
+				t.Errorf("Sluice is built without %s", p)
+			}
+			continue
+		}
+		if list, err := filepath.Glob(filepath.Join(root, dir, "*.go")); err != nil || len(list) == 0 {
+			t.Errorf("no package %s (%v)", p, err)
+		}
+	}
+	if text := read(t, filepath.Join(root, "internal", "limit", "note.go")); !strings.Contains(text, "func (e *Engine) Note(") {
+		t.Errorf("%v is not there", limiter.Except)
+	}
+}
+
 func TestCachesStandBehindKeysAndLimits(t *testing.T) {
 	s := setups(t)["keys and cache"]
 	for name, wants := range map[string][]string{

@@ -55,11 +55,15 @@ func heap(s *Scenario, base string) stats.Summary {
 	return g.over(allocs)
 }
 
-// limit is what the scenario's rate limit adds to the base's CPU per request.
+// limit is what the scenario's rate limit takes of the base's CPU per request by its
+// profiles; without them, what it adds by the differences.
 func limit(s *Scenario, base string) stats.Summary {
 	g := s.gateway(base)
 	if g == nil {
 		return stats.Summary{}
+	}
+	if len(g.Profiles) > 0 {
+		return g.Attribution().All
 	}
 	return stats.Differences(g.Limit)
 }

@@ -3,8 +3,10 @@
 package report
 
 import (
+	"fmt"
 	"time"
 
+	"github.com/sluice-gateway/sluice/bench/internal/attribution"
 	"github.com/sluice-gateway/sluice/bench/internal/stats"
 )
 
@@ -33,8 +35,9 @@ type Settings struct {
 	Rounds  int           `json:"rounds"`
 	Warm    time.Duration `json:"warm"`
 	Window  time.Duration `json:"window"`
-	Threads int           `json:"threads"` // of the load generator
-	Pinning string        `json:"pinning"` // in words
+	Profile time.Duration `json:"profile,omitempty"` // of a limit; 0: none
+	Threads int           `json:"threads"`           // of the load generator
+	Pinning string        `json:"pinning"`           // in words
 }
 
 // Version is a program that took part.
@@ -65,6 +68,50 @@ type Gateway struct {
 	// Limit is its CPU per request with the scenario's rate limit and without, in
 	// µs, measured one right after the other.
 	Limit []stats.Pair `json:"limit,omitempty"`
+	// Profiles are windows under full load with the limit, each with its CPU profile.
+	Profiles []Profile `json:"profiles,omitempty"`
+}
+
+// Profile is one window whose CPU the gateway's own profile attributes.
+type Profile struct {
+	Requests uint64  `json:"requests"`
+	CPU      float64 `json:"cpu"` // of the gateway, µs per request, as the system accounts it
+	attribution.Split
+}
+
+// Seen is for how much of the accounted CPU the samples stand.
+func (p Profile) Seen() float64 { return p.Seconds * 1e6 / (p.CPU * float64(p.Requests)) }
+
+// Attribution is what the limiter takes by all profiles of a gateway, in µs of CPU per
+// request.
+type Attribution struct {
+	All     stats.Summary
+	Request stats.Summary // while a request is served
+	Beside  stats.Summary // in goroutines of its own
+	Nobody  stats.Summary // not the limiter's alone: scheduler and collector
+	CPU     float64       // of the whole gateway
+	Seconds float64       // of CPU that was sampled
+}
+
+// Attribution sums up the profiles.
+func (g *Gateway) Attribution() Attribution {
+	var sum attribution.Split
+	var cpu, requests float64
+	for _, p := range g.Profiles {
+		sum = sum.Plus(p.Split)
+		cpu += p.CPU * float64(p.Requests)
+		requests += float64(p.Requests)
+	}
+	a := Attribution{CPU: cpu / requests, Seconds: sum.Seconds}
+	of := func(n int64) stats.Summary { return stats.Share(n, sum.Samples, a.CPU) }
+	a.All, a.Request, a.Beside, a.Nobody = of(sum.Part()), of(sum.Request), of(sum.Beside), of(sum.Nobody)
+	return a
+}
+
+// String is the figures in a line.
+func (a Attribution) String() string {
+	return fmt.Sprintf("%s µs of %.1f: %s in the request, %s beside it; scheduler and collector %s; %.1f s of samples",
+		span(a.All, 2), a.CPU, span(a.Request, 2), span(a.Beside, 2), span(a.Nobody, 1), a.Seconds)
 }
 
 // Closed is one window of as many requests as the gateway takes.

@@ -14,6 +14,22 @@ type Summary struct {
 	Median float64
 	Min    float64
 	Max    float64
+	// Margin says that the figure is an estimate from N samples, right to so much either
+	// way 19 times in 20. 0: it is the middle of N measurements.
+	Margin float64
+}
+
+// Share estimates how much of a whole belongs to a part that so many of all samples hit.
+// With samples independent of each other the hits are as if counted at random, so that
+// their deviation is the root of their number; one more keeps none from being certain.
+func Share(part, all int64, whole float64) Summary {
+	if all <= 0 {
+		return Of(nil)
+	}
+	one := whole / float64(all)
+	s := Summary{N: int(all), Median: float64(part) * one, Margin: 2 * math.Sqrt(float64(part)+1) * one}
+	s.Min, s.Max = s.Median-s.Margin, s.Median+s.Margin
+	return s
 }
 
 // Of sums up a list, which it does not change. Without any element everything is

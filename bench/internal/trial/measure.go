@@ -17,6 +17,7 @@ import (
 
 	"github.com/HdrHistogram/hdrhistogram-go"
 
+	"github.com/sluice-gateway/sluice/bench/internal/attribution"
 	"github.com/sluice-gateway/sluice/bench/internal/load"
 	"github.com/sluice-gateway/sluice/bench/internal/proc"
 	"github.com/sluice-gateway/sluice/bench/internal/report"
@@ -38,6 +39,8 @@ type subject struct {
 	shares  bool        // its limit, through a Redis
 	store   *process    // that Redis; nil: none
 	bare    *subject    // the same gateway without the limit; nil: not measured
+	profile string      // URL of its CPU profile; empty: it has none
+	limiter *attribution.Part
 	result  report.Gateway
 }
 
@@ -267,6 +270,13 @@ func (b *Bench) closed(ctx context.Context, s *subject, warm time.Duration) (rep
 
 // saturate measures a window of a given length of as many requests as the subject takes.
 func (b *Bench) saturate(ctx context.Context, s *subject, warm, window time.Duration) (report.Closed, error) {
+	return b.observe(ctx, s, warm, window, sleepUntil)
+}
+
+// observe is saturate with something to do in the window, which ends when that is over.
+func (b *Bench) observe(
+	ctx context.Context, s *subject, warm, window time.Duration, during func(ctx context.Context, end time.Time) error,
+) (report.Closed, error) {
 	tree, err := proc.Tree(s.cmd.Process.Pid)
 	if err != nil {
 		return report.Closed{}, errors.Join(err, s.ended())
@@ -294,7 +304,7 @@ func (b *Bench) saturate(ctx context.Context, s *subject, warm, window time.Dura
 	if err != nil {
 		return report.Closed{}, err
 	}
-	if err := sleepUntil(ctx, before.at.Add(window)); err != nil {
+	if err := during(ctx, before.at.Add(window)); err != nil {
 		return report.Closed{}, err
 	}
 	after, err := s.read(run, tree, origin, false)

@@ -35,9 +35,10 @@ type Bench struct {
 	Rounds    int
 	Warm      time.Duration
 	Window    time.Duration
-	Threads   int   // of the load
-	Pin       []int // cores of the gateways; empty: all cores are shared by all
-	Cores     int   // of the machine
+	Profile   time.Duration // how long the base's limit is profiled; 0: not at all
+	Threads   int           // of the load
+	Pin       []int         // cores of the gateways; empty: all cores are shared by all
+	Cores     int           // of the machine
 	Say       func(format string, args ...any)
 
 	dir      string
@@ -60,6 +61,9 @@ func (b *Bench) Lasts() time.Duration {
 		closed := b.Rounds * max(1, 2*(n-1))
 		if sc.Limit != "" {
 			closed += n*(1+2*b.Rounds) + 2*b.Rounds*(basePairs-1)
+		}
+		if sc.Attributed() {
+			sum += time.Duration(len(sc.Conns)) * b.Profile
 		}
 		one := time.Duration(n)*(max(b.Warm, time.Second)+b.Window) + time.Duration(closed+2*latency*n)*window
 		sum += time.Duration(len(sc.Conns)) * one
@@ -155,6 +159,9 @@ func (b *Bench) scenario(ctx context.Context, sc *Scenario, conns int) (report.S
 		if err := b.round(ctx, sc, &out, subjects, round); err != nil {
 			return out, err
 		}
+	}
+	if err := b.attribute(ctx, subjects[0]); err != nil {
+		return out, err
 	}
 	for _, s := range subjects {
 		out.Gateways = append(out.Gateways, s.result)
@@ -290,6 +297,7 @@ func (b *Bench) start(ctx context.Context, sc *Scenario, g gateways.Gateway, con
 	s.alone = plain(sc, addr, list)
 	setup := gateways.Setup{
 		Cores: b.Cores, Origin: addr, Routes: sc.routes(), Large: sc.Large, HTTP2: sc.Streams > 0, Limit: limit, Cache: sc.Cached,
+		Profile: b.Profile > 0 && sc.Attributed(),
 	}
 	if len(b.Pin) > 0 {
 		setup.Cores = len(b.Pin)
@@ -345,7 +353,7 @@ func (b *Bench) launch(ctx context.Context, sc *Scenario, g gateways.Gateway, se
 		}
 		return err
 	}
-	s.shares = command.Shares
+	s.shares, s.profile, s.limiter = command.Shares, command.Profile, command.Limiter
 	if s.metrics = command.Metrics; s.metrics != "" {
 		if err := s.calibrateScrape(); err != nil {
 			p.stop()

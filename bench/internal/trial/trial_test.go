@@ -9,6 +9,7 @@ import (
 	"math"
 	"net/http"
 	"net/http/httputil"
+	"net/http/pprof"
 	"net/url"
 	"os"
 	"os/exec"
@@ -57,9 +58,15 @@ func serveProxy(listen, origin string) error {
 			fmt.Fprintf(w, "# HELP x\ngo_memstats_mallocs_total %d\n", 1000*reads)
 			return
 		}
+		if r.URL.Path == profilePath {
+			pprof.Profile(w, r)
+			return
+		}
 		proxy.ServeHTTP(w, r)
 	}))
 }
+
+const profilePath = "/debug/pprof/profile"
 
 // stub is a gateway for tests.
 type stub struct {
@@ -412,6 +419,10 @@ func TestDurationIsFromRoundsAndWindows(t *testing.T) {
 	want += (3*(1+7*2) + 7*2*(basePairs-1)) * 2 * time.Second
 	if got := b.Lasts(); got != want {
 		t.Errorf("%v with a limit, want %v", got, want)
+	}
+	b.Profile = time.Minute
+	if got := b.Lasts(); got != want+time.Minute {
+		t.Errorf("%v with a profile, want a minute more than %v", got, want)
 	}
 }
 
