@@ -61,6 +61,7 @@ type Engine struct {
 	stats   stats
 	limit   atomic.Uint64 // bytes of level 1
 	room    room
+	tagged  atomic.Uint64 // purges of tags
 
 	settings  atomic.Pointer[settings]
 	refreshes chan struct{} // slots

@@ -28,6 +28,7 @@ type fill struct {
 	e      *Engine
 	key    string // where it is found; empty: nowhere
 	began  time.Time
+	tagged uint64 // purges of tags applied then
 	stamp  uint64 // purges applied in level 1 before anything was asked
 	second store.ObjectKey
 	number uint64 // the same of level 2
@@ -46,7 +47,7 @@ type fill struct {
 }
 
 func newFill(e *Engine, key string, settled chan struct{}) *fill {
-	f := &fill{e: e, key: key, began: time.Now(), stamp: e.memory.Stamp(), settled: settled}
+	f := &fill{e: e, key: key, began: time.Now(), tagged: e.tagged.Load(), stamp: e.memory.Stamp(), settled: settled}
 	if settled != nil {
 		f.begun = make(chan struct{})
 	}
@@ -82,13 +83,17 @@ func (f *fill) flow(s *stream, o *object.Object) {
 	}
 }
 
-// stuck reports whether the body that comes does not come any more.
+// stuck reports whether the fill is no use to who comes now: its body does not come any
+// more, or its response may have been purged before it came.
 func (f *fill) stuck() bool {
 	select {
 	case <-f.begun:
 		return f.stream.stuck()
-	default:
+	case <-f.settled:
 		return false
+	default:
+		// Which tags it will have nobody knows: if any was purged since, it may be one of them.
+		return f.tagged != f.e.tagged.Load()
 	}
 }
 

@@ -193,6 +193,7 @@ func (e *Engine) forget(purges []store.Purge) {
 		case store.PurgeURI:
 			e.memory.PurgeURI(p.Name)
 		case store.PurgeTag:
+			e.tagged.Add(1)
 			e.memory.PurgeTag(p.Name)
 		case store.PurgePrefix:
 			e.memory.PurgePrefix(p.Name)

@@ -60,11 +60,6 @@ func (f *lookup) refresh(x *exchange.Exchange, o *object.Object, w *want) {
 		h := &y.Request.Header
 		h.DelID(exchange.CacheControl) // of the client's, who does not wait
 		h.Del(pragma)
-		if o.Open {
-			h.DelID(exchange.Authorization)
-			h.DelID(exchange.Cookie)
-			t.want.authorization, t.want.cookie = false, false
-		}
 		if f.shared && f.second(y, t) == fresh {
 			return false
 		}

@@ -19,7 +19,7 @@ import (
 
 const (
 	// leadFor is how long other gateways wait at most for the one that fetches.
-	leadFor = waitLimit
+	leadFor = 5 * time.Second
 	// pollFirst and pollMost are the pauses of one that waits.
 	pollFirst = 2 * time.Millisecond
 	pollMost  = 25 * time.Millisecond

@@ -37,6 +37,7 @@ type stream struct {
 	wake    chan struct{} // closed when something has changed; nil: nobody waits
 	passing bool          // it is not stored: only the leader reads on
 	users   int           // who read, or wait for the end
+	doomed  bool          // there were none, and it was given up
 	held    int64         // of the engine's room
 	last    time.Time     // when the last piece came
 
@@ -160,7 +161,10 @@ func (s *stream) goesOn() bool {
 		<-wake
 		s.mu.Lock()
 	}
-	return s.err == nil && (s.users > 0 || s.whole && !s.passing)
+	if s.err == nil && s.users == 0 && (!s.whole || s.passing) {
+		s.doomed = true
+	}
+	return s.err == nil && !s.doomed
 }
 
 // window is how far a leader may be behind with a body that is not stored.
@@ -236,7 +240,7 @@ func (s *stream) hold(n int64) bool {
 func (s *stream) enter() bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.passing || s.err != nil && s.err != io.EOF || s.err == nil && time.Since(s.last) > stalled {
+	if s.passing || s.err != nil && s.err != io.EOF || s.stands() {
 		return false
 	}
 	s.users++
@@ -250,16 +254,20 @@ func (s *stream) leave() {
 	stop := s.err == nil && s.users == 0 && (!s.whole || s.passing)
 	s.changed()
 	if stop {
+		s.doomed = true
 		s.carry.Cancel() // it is the stream's until err is set, which needs the lock
 	}
 	s.mu.Unlock()
 }
 
-// stuck reports whether nothing has come for a while.
+// stands reports whether the rest does not come, or not for long. The lock is held.
+func (s *stream) stands() bool { return s.err == nil && (s.doomed || time.Since(s.last) > stalled) }
+
+// stuck is stands for who has not the lock.
 func (s *stream) stuck() bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.err == nil && time.Since(s.last) > stalled
+	return s.stands()
 }
 
 // reader is the body of a response that is read from a stream.

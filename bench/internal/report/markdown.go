@@ -236,7 +236,7 @@ func (g *Gateway) caption() string {
 	return fmt.Sprintf("By profile: %s took %.1f µs of CPU per request under full load, and in %.0f s of its CPU samples the limiter was on the stack for %s µs of that: "+
 		"%s µs while a request was served, %s µs in goroutines of its own, system calls to Redis included. (± is chance of sampling, 19 times in 20.) "+
 		"Left out is what the limiter causes elsewhere: the goroutines' scheduling and the collector, which are %s µs in all, with the limit or not, and say not for whom they work; "+
-		"others' cache misses; and the writing of two more response fields, some 80 bytes among the other fields'.",
+		"more wake-ups elsewhere where requests had to wait for Redis; others' cache misses; and the writing of two more response fields, some 80 bytes among the other fields'.",
 		g.Name, a.CPU, a.Seconds, span(a.All, 2), span(a.Request, 2), span(a.Beside, 2), span(a.Nobody, 1))
 }
 
