@@ -128,7 +128,7 @@ func (r responses) Hot(n int) []admin.HotObject {
 	hot := r.e.Hot(n)
 	all := make([]admin.HotObject, len(hot))
 	for i, u := range hot {
-		all[i] = admin.HotObject{Key: u.URI, Bytes: u.Bytes}
+		all[i] = admin.HotObject{Key: u.URI, Count: u.Hits, Bytes: u.Bytes}
 	}
 	return all
 }

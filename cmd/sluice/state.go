@@ -41,9 +41,11 @@ func openState(f *config.File, dir string, log *slog.Logger, t *telemetry.Teleme
 	var err error
 	switch {
 	case f.State.Redis != nil:
-		if s.shared, err = redis.Dial(redis.Options{Config: f.State.Redis, Gateway: gatewayID(), Log: log}); err != nil {
+		id := gatewayID()
+		if s.shared, err = redis.Dial(redis.Options{Config: f.State.Redis, Gateway: id, Log: log}); err != nil {
 			return nil, fmt.Errorf("state.redis: %w", err)
 		}
+		log.Info("state is shared", "gateway", id)
 		o.Shared, who.Records = s.shared, s.shared
 		responses.Objects, responses.Purges = s.shared.Cache()
 	case s.wants(f):

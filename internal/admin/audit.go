@@ -2,6 +2,7 @@ package admin
 
 import (
 	"context"
+	"maps"
 	"net/http"
 	"net/netip"
 	"slices"
@@ -56,7 +57,11 @@ func (s *Server) recorded(e endpoint) func(http.ResponseWriter, *http.Request) *
 		}
 		answer := &watchedWriter{ResponseWriter: w}
 		event.Status = http.StatusInternalServerError // of a panic
-		defer func() { s.Audit.Write(staged(event, "outcome", w.Header())) }()
+		defer func() {
+			last := staged(event, "outcome", w.Header())
+			maps.Copy(last.Detail, answer.detail)
+			s.Audit.Write(last)
+		}()
 		p = e.serve(answer, r)
 		switch at := w.Header().Get("Location"); {
 		case p != nil:
@@ -136,7 +141,16 @@ func peer(r *http.Request) netip.Addr {
 // watchedWriter knows the status that was sent.
 type watchedWriter struct {
 	http.ResponseWriter
-	status int // 0: 200, as soon as something is sent
+	status int            // 0: 200, as soon as something is sent
+	detail map[string]any // for the line of the outcome
+}
+
+// note adds to the line of the outcome what was asked for.
+func (w *watchedWriter) note(name string, value any) {
+	if w.detail == nil {
+		w.detail = map[string]any{}
+	}
+	w.detail[name] = value
 }
 
 // WriteHeader notes the status of the answer.

@@ -39,6 +39,7 @@ type Purged struct {
 // HotObject is a cached response that is used much.
 type HotObject struct {
 	Key   string `json:"key"`   // its URL
+	Count uint64 `json:"count"` // answers that it gave, about
 	Bytes uint64 `json:"bytes"` // of memory
 }
 
@@ -71,6 +72,9 @@ func (s *Server) purge(w http.ResponseWriter, r *http.Request) *problem {
 	}
 	ctx, stop := context.WithTimeout(r.Context(), purgeTimeout)
 	defer stop()
+	if n, ok := w.(interface{ note(string, any) }); ok {
+		n.note("purge", q)
+	}
 	switch err := s.Cache.Purge(ctx, q); {
 	case errors.Is(err, ErrBadPurge):
 		return badRequest("This names nothing that could be in the cache: write the URL as clients ask for it, such as https://api.example.com/v1/users?page=2.")

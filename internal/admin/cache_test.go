@@ -138,12 +138,12 @@ func TestHotObjectsAreListed(t *testing.T) {
 	s := start(t, n, config.Admin{})
 	for _, want := range []string{
 		"{\n  \"what\": \"cache\",\n  \"hot\": []\n}\n",
-		"{\n  \"what\": \"cache\",\n  \"hot\": [\n    {\n      \"key\": \"https://a/?x&y\",\n      \"bytes\": 1234\n    }\n  ]\n}\n",
+		"{\n  \"what\": \"cache\",\n  \"hot\": [\n    {\n      \"key\": \"https://a/?x&y\",\n      \"count\": 160,\n      \"bytes\": 1234\n    }\n  ]\n}\n",
 	} {
 		if r := s.ask("GET", "/v1/hot?what=cache", ""); r.status != 200 || r.body != want {
 			t.Errorf("%d %s", r.status, r.body)
 		}
-		c.hot = []HotObject{{Key: "https://a/?x&y", Bytes: 1234}}
+		c.hot = []HotObject{{Key: "https://a/?x&y", Count: 160, Bytes: 1234}}
 	}
 }
 

@@ -223,6 +223,7 @@ func (e *Engine) Close(ctx context.Context) error {
 type Use struct {
 	URI   string
 	Bytes uint64 // of memory
+	Hits  uint64 // answers that it gave, about
 }
 
 // Hot returns the objects that are asked for most, at most n of them.
@@ -230,7 +231,7 @@ func (e *Engine) Hot(n int) []Use {
 	hottest := e.memory.Hottest(n)
 	all := make([]Use, len(hottest))
 	for i, u := range hottest {
-		all[i] = Use{URI: u.URI, Bytes: u.Weight}
+		all[i] = Use{URI: u.URI, Bytes: u.Weight, Hits: u.Hits}
 	}
 	return all
 }

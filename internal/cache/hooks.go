@@ -7,18 +7,17 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"sync"
 	"time"
 )
 
 // Caches in front of the gateway are told what was purged, in the background.
 
 const (
-	maxNews   = 1024 // that wait
-	hookTries = 5
-	// hookWorkers tell at one time, so that a hook that does not answer holds up few others.
-	hookWorkers = 4
-	hookFirst   = 200 * time.Millisecond // pause behind the first failure; doubled each time
-	hookWithin  = 5 * time.Second        // for each try
+	maxNews    = 1024 // that wait, for each hook
+	hookTries  = 5
+	hookFirst  = 200 * time.Millisecond // pause behind the first failure; doubled each time
+	hookWithin = 5 * time.Second        // for each try
 )
 
 // news is a purge to tell a hook.
@@ -27,22 +26,21 @@ type news struct {
 	body []byte
 }
 
+// hooks has a queue and a goroutine for each hook, so that one that does not answer holds
+// up no other. The hooks that were ever configured are few; they stay until Close.
 type hooks struct {
 	e      *Engine
-	queue  chan news
 	client *http.Client
+	mu     sync.Mutex
+	queues map[string]chan news // by URL
 }
 
 func newHooks(e *Engine) *hooks {
-	h := &hooks{e: e, queue: make(chan news, maxNews), client: &http.Client{
+	return &hooks{e: e, queues: map[string]chan news{}, client: &http.Client{
 		Timeout:       hookWithin,
 		Transport:     &http.Transport{Proxy: http.ProxyFromEnvironment, MaxIdleConnsPerHost: 1, IdleConnTimeout: 30 * time.Second},
 		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
 	}}
-	for range hookWorkers {
-		e.work.Go(h.run)
-	}
-	return h
 }
 
 // tell has every hook told of p.
@@ -56,23 +54,33 @@ func (h *hooks) tell(p Purge) {
 		return // strings and a bool have a JSON form
 	}
 	for _, u := range urls {
-		h.add(news{hook: u, body: body})
+		n := news{hook: u, body: body}
+		select {
+		case h.queue(u) <- n:
+		default:
+			h.failed(n, errors.New("too many purges wait to be told"))
+		}
 	}
 }
 
-func (h *hooks) add(n news) {
-	select {
-	case h.queue <- n:
-	default:
-		h.failed(n, errors.New("too many purges wait to be told"))
+// queue is the queue of a hook.
+func (h *hooks) queue(url string) chan news {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	q := h.queues[url]
+	if q == nil {
+		q = make(chan news, maxNews)
+		h.queues[url] = q
+		h.e.work.Go(func() { h.run(q) })
 	}
+	return q
 }
 
-func (h *hooks) run() {
+func (h *hooks) run(q chan news) {
 	defer h.client.CloseIdleConnections()
 	for {
 		select {
-		case n := <-h.queue:
+		case n := <-q:
 			h.deliver(n)
 		case <-h.e.ctx.Done():
 			return

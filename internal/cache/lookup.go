@@ -65,6 +65,8 @@ var onlyIfCached = &exchange.Error{
 	Detail: "Nothing that may be used is stored, and the request says only-if-cached.",
 }
 
+var notStoredStatus = []byte("sluice; detail=only-if-cached")
+
 // place is what was found under a key.
 type place struct {
 	object *object.Object
@@ -238,6 +240,9 @@ func (f *lookup) alone(x *exchange.Exchange, t *task, look bool) error {
 		}
 	}
 	if t.want.ask.OnlyIfCached {
+		x.Cached.Status = notStoredStatus
+		x.Cached.Result = exchange.CacheMiss
+		f.e.stats.count(x, exchange.CacheMiss)
 		return onlyIfCached
 	}
 	f.begin(x, t)

@@ -47,9 +47,9 @@ func (e *Engine) expose(t *telemetry.Telemetry) {
 	gauge := func(name, help string, read func() float64) {
 		t.RegisterGauge(name, help, nil, func(emit telemetry.Emit) { emit(read()) })
 	}
-	gauge("sluice_cache_objects", "Entries of the cache in memory.", func() float64 { return float64(e.memory.Len()) })
-	gauge("sluice_cache_bytes", "Memory that the entries hold.", func() float64 { return float64(e.memory.Weight()) })
-	gauge("sluice_cache_limit_bytes", "Memory that the entries may hold, cache.memory.", func() float64 { return float64(e.limit.Load()) })
+	gauge("sluice_cache_objects", "Objects of the cache in memory, and notes about what is not kept.", func() float64 { return float64(e.memory.Len()) })
+	gauge("sluice_cache_bytes", "Memory that they hold.", func() float64 { return float64(e.memory.Weight()) })
+	gauge("sluice_cache_limit_bytes", "Memory that they may hold, cache.memory.", func() float64 { return float64(e.limit.Load()) })
 	t.RegisterCounter("sluice_cache_shared_total", "What was asked of and given to the cache in Redis, by outcome.", []string{"result"}, func(emit telemetry.Emit) {
 		for i := range e.stats.second {
 			emit(float64(e.stats.second[i].Load()), secondNames[i])

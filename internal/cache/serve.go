@@ -143,6 +143,9 @@ var noStore = []byte("no-store")
 
 // serveHit answers with a stored response, and says so.
 func (n *rule) serveHit(x *exchange.Exchange, o *object.Object, w *want, now int64, result exchange.CacheResult) error {
+	if uint64(now)/1000%object.HitSample == 0 {
+		o.Hits.Add(1)
+	}
 	n.serve(x, o, w, now)
 	hit(x, o, now, result)
 	n.e.stats.count(x, result)

@@ -29,7 +29,9 @@ func (c *checker) cache() {
 		return
 	}
 	switch strings.ToLower(k.CDN.Header) {
-	case "cache-control", "expires", "age", "vary", "cache-status", "sluice-cache-control":
+	case "cache-control", "expires", "age", "vary", "cache-status", "sluice-cache-control", "set-cookie", "content-length", "transfer-encoding", "connection",
+		"keep-alive", "proxy-connection", "te", "trailer", "upgrade", "date", "etag", "last-modified", "content-type", "content-encoding", "content-range",
+		"location", "www-authenticate":
 		c.report("cache.cdn.header", "config.conflict", "%s means something else already, name a field that only the caches in front read, such as CDN-Cache-Control", c.subject("cache.cdn.header", k.CDN.Header))
 	}
 	for i, hook := range k.CDN.PurgeHooks {
@@ -103,6 +105,8 @@ func (c *checker) cacheKey(at string, r *Route) {
 		here := fmt.Sprintf("%s.query[%d]", at, i)
 		if reader := c.reader(r, "query", name); reader != "" {
 			c.report(here, "config.conflict", "%s holds the credentials that %s reads, which are not kept: remove it. With client: true every client has its own answers", c.subject(here, name), quote(reader))
+		} else if name == "" || strings.ContainsAny(name, "=&%+ #") {
+			c.report(here, "config.bad_value", "%s is the name of no query parameter: write it decoded, without its value", c.subject(here, name))
 		} else if slices.Contains((*key.Query)[:i], name) {
 			c.warn(here, "config.duplicate", "%s is in the key already, remove it", c.subject(here, name))
 		}

@@ -10,6 +10,7 @@
 package memory
 
 import (
+	"cmp"
 	"math"
 	"slices"
 	"strings"
@@ -33,6 +34,7 @@ type Entry struct {
 type Use struct {
 	Key, URI string
 	Weight   uint64 // bytes
+	Hits     uint64 // answers that it gave, about
 }
 
 // Cache is level 1. The zero value is not usable.
@@ -201,18 +203,19 @@ func (c *Cache) Weight() uint64 { return uint64(max(c.weight.Load(), 0)) }
 // Len is the number of entries, objects and others.
 func (c *Cache) Len() int { return c.entries.EstimatedSize() }
 
-// Hottest lists up to n objects, those that would leave last first. It holds
-// up writers while it looks.
+// Hottest lists up to n objects of those that would leave last, the most used first. It
+// holds up writers while it looks.
 func (c *Cache) Hottest(n int) []Use {
 	var uses []Use
 	seen := 0
 	for e := range c.entries.Hottest() {
-		if seen++; len(uses) >= n || seen > 1000+16*n {
+		if seen++; seen > 1000+16*n {
 			break
 		}
 		if o := e.Value.Object; o != nil && c.Valid(o) {
-			uses = append(uses, Use{Key: o.Key, URI: o.URI, Weight: uint64(e.Weight)})
+			uses = append(uses, Use{Key: o.Key, URI: o.URI, Weight: uint64(e.Weight), Hits: uint64(o.Hits.Load()) * object.HitSample})
 		}
 	}
-	return uses
+	slices.SortStableFunc(uses, func(a, b Use) int { return cmp.Compare(b.Hits, a.Hits) })
+	return uses[:min(n, len(uses))]
 }

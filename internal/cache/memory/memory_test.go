@@ -205,14 +205,15 @@ func TestHottest(t *testing.T) {
 		c.Get([]byte(purged.Key))
 	}
 	c.PurgeURI(purged.URI)
+	get(c, hot.Key).Object.Hits.Add(10)
 	got := c.Hottest(3)
-	if len(got) != 3 || got[0].Key != hot.Key || got[0].URI != hot.URI || got[0].Weight < 1000 {
+	if len(got) != 3 || got[0].Key != hot.Key || got[0].Hits != 10*object.HitSample || got[0].URI != hot.URI || got[0].Weight < 1000 {
 		t.Errorf("%+v", got)
 	}
 	if n := len(c.Hottest(1000)); n != 99 {
 		t.Errorf("%d objects", n)
 	}
-	if c.Hottest(0) != nil {
+	if len(c.Hottest(0)) != 0 {
 		t.Error("none was asked for")
 	}
 }

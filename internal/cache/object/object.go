@@ -40,6 +40,7 @@ type Object struct {
 	Stamp      uint64 // purges applied when its fill began (memory's count); not in the binary form
 	Refreshing atomic.Uint32
 	Touched    atomic.Uint32
+	Hits       atomic.Uint32 // answers that it gave, in samples of HitSample
 
 	// Memory's, which sets them when it stores the object: the mark of its URI,
 	// the marks of its tags when it has any, and the number of the last purge of
@@ -50,6 +51,10 @@ type Object struct {
 
 	kept int // bytes that Decode left under the object's slices and strings; 0: it was not decoded
 }
+
+// HitSample is how many answers one of Hits stands for: a counter that every core writes on
+// every hit of a hot object would cost more than the rest of the hit.
+const HitSample = 16
 
 // Mark says when what it stands for (a URI or a tag) was last purged. Its
 // fields belong to memory.
@@ -122,6 +127,7 @@ func (o *Object) With(body []byte) *Object {
 	if o.kept > 0 {
 		c.kept += Rounded(cap(body))
 	}
+	c.Hits.Store(o.Hits.Load())
 	return c
 }
 
