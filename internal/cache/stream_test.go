@@ -73,10 +73,10 @@ type told struct {
 	n    int
 }
 
-func (t *told) get() (int, error, []byte) {
+func (t *told) get() (int, []byte, error) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	return t.n, t.err, t.body
+	return t.n, t.body, t.err
 }
 
 // startStream starts a stream of src, with one who leads.
@@ -149,7 +149,7 @@ func TestAllReadersOfAStreamGetTheWholeBody(t *testing.T) {
 		readers.Wait()
 		_ = l.Close()
 		synctest.Wait()
-		if n, err, body := told.get(); n != 1 || err != io.EOF || !bytes.Equal(body, whole) || !src.closed {
+		if n, body, err := told.get(); n != 1 || err != io.EOF || !bytes.Equal(body, whole) || !src.closed {
 			t.Errorf("told %d times, %v, %d bytes; closed %v", n, err, len(body), src.closed)
 		}
 		if n := s.e.room.used.Load(); n != 0 {
@@ -167,7 +167,7 @@ func TestNobodyWaitsForAClientThatDoesNotRead(t *testing.T) {
 			t.Errorf("%d bytes, %v", len(got), err)
 		}
 		synctest.Wait()
-		if _, err, _ := told.get(); err != io.EOF {
+		if _, _, err := told.get(); err != io.EOF {
 			t.Errorf("told %v", err)
 		}
 		if got, err := drain(l); err != nil || !bytes.Equal(got, whole) {
@@ -190,7 +190,7 @@ func TestALeaderThatGoesLeavesTheBodyToOthers(t *testing.T) {
 			t.Errorf("%d bytes, %v", len(got), err)
 		}
 		synctest.Wait()
-		if _, err, _ := told.get(); err != io.EOF {
+		if _, _, err := told.get(); err != io.EOF {
 			t.Errorf("told %v", err)
 		}
 	})
@@ -216,7 +216,7 @@ func TestABodyThatNobodyWantsIsGivenUp(t *testing.T) {
 			gone[1-first].Cancel()
 			<-over
 			synctest.Wait()
-			if n, err, _ := told.get(); n != 1 || err == io.EOF || !src.closed || s.enter() {
+			if n, _, err := told.get(); n != 1 || err == io.EOF || !src.closed || s.enter() {
 				t.Errorf("told %d times, %v; closed %v", n, err, src.closed)
 			}
 		})
@@ -243,7 +243,7 @@ func TestAnUpstreamThatFallsSilentLosesTheFlight(t *testing.T) {
 		if took := time.Since(began); took > silence || !src.closed {
 			t.Errorf("given up behind %v", took)
 		}
-		if _, err, _ := told.get(); err == io.EOF {
+		if _, _, err := told.get(); err == io.EOF {
 			t.Error("it is stored")
 		}
 	})
@@ -257,7 +257,7 @@ func TestATooLargeBodyIsTheLeadersAlone(t *testing.T) {
 			t.Fatal("nobody may wait")
 		}
 		synctest.Wait()
-		if n, err, _ := told.get(); n != 1 || !errors.Is(err, errTooLarge) {
+		if n, _, err := told.get(); n != 1 || !errors.Is(err, errTooLarge) {
 			t.Errorf("told %d times, %v", n, err)
 		}
 		s.leave()
@@ -284,7 +284,7 @@ func TestABodyThatEndsEarlyIsNotStored(t *testing.T) {
 			_, l, told := startStream(t, src, 4, 1<<20)
 			_, err := drain(l)
 			synctest.Wait()
-			if n, how, _ := told.get(); err == nil || how == io.EOF || n != 1 {
+			if n, _, how := told.get(); err == nil || how == io.EOF || n != 1 {
 				t.Errorf("%s: %v, told %v", name, err, how)
 			}
 			_ = l.Close()

@@ -1,6 +1,7 @@
 package upstream
 
 import (
+	"bytes"
 	"fmt"
 	"strings"
 	"testing"
@@ -220,4 +221,61 @@ func TestKeepAliveTimeIsLearned(t *testing.T) {
 	} {
 		check(t, c.value, idleTime([]byte(c.value), 55*time.Second), c.want)
 	}
+}
+
+// A body that was given to another exchange needs nothing of the first, whose end and whose
+// Cancel it does not feel; it feels the other's.
+func TestDetachedBodyGoesOnAlone(t *testing.T) {
+	next := make(chan string)
+	o := newOrigin(t, func(p *peer) {
+		for {
+			if r, _ := p.request(); r == nil {
+				return
+			}
+			p.send("HTTP/1.1 200 OK\r\nX-N: v\r\nTransfer-Encoding: chunked\r\n\r\n1\r\na\r\n")
+			for e := range next {
+				if e == "" {
+					break
+				}
+				p.send(fmt.Sprintf("%x\r\n%s\r\n", len(e), e))
+			}
+			p.send("0\r\nX-T: end\r\n\r\n")
+		}
+	})
+	u := testUpstream(t, config.Upstream{}, o.url)
+	begin := func() (exchange.Body, *exchange.Exchange, *exchange.Exchange) {
+		x, y := newExchange("GET", "/"), &exchange.Exchange{}
+		if err := u.Do(x); err != nil {
+			t.Fatal(err)
+		}
+		body := x.Response.Body.(exchange.Detacher)
+		check(t, "detached", body.Detach(y), true)
+		return body, x, y
+	}
+	body, x, y := begin()
+	x.Cancel()
+	x.Reset()
+	x.Copy(bytes.Repeat([]byte{'!'}, 2000))
+	go func() {
+		for _, e := range []string{"b", "c", ""} {
+			next <- e
+		}
+	}()
+	y.Response.Body = body
+	got, err := readBody(y)
+	check(t, "body", string(got), "abc")
+	check(t, "error", err, nil)
+	check(t, "trailer", string(y.Response.Trailer.Get([]byte("X-T"))), "end")
+	check(t, "bytes", y.Usage.BytesIn, int64(3))
+
+	body, _, y = begin()
+	y.Cancel()
+	if _, err := body.Next(); err == nil {
+		_, err = body.Next()
+		if err == nil {
+			t.Error("a body goes on for nobody")
+		}
+	}
+	_ = body.Close()
+	close(next)
 }
