@@ -33,7 +33,7 @@ type last struct{ statuses chan int }
 
 func (l *last) Request(*exchange.Exchange) error          { return nil }
 func (l *last) Explain(*exchange.Exchange) policy.Opinion { return policy.Opinion{} }
-func (l *last) Response(x *exchange.Exchange) error { l.statuses <- x.Response.Status; return nil }
+func (l *last) Response(x *exchange.Exchange) error       { l.statuses <- x.Response.Status; return nil }
 
 func spec(name string, p policy.Phase, f policy.Filter) policy.Spec {
 	return policy.Spec{Name: name, Phase: p, New: func(*config.Route, *policy.Env) (policy.Filter, error) { return f, nil }}
