@@ -122,7 +122,6 @@ func fillOrigin(t testing.TB) *origin {
 // TestCacheSlowLeader has the client whose request fetches for all read nothing, or go
 // away, at each stage. Those who wait for the same object get it whole and soon.
 func TestCacheSlowLeader(t *testing.T) {
-	t.Parallel()
 	for _, shared := range []bool{false, true} {
 		t.Run(map[bool]string{false: "memory", true: "with a Redis"}[shared], func(t *testing.T) {
 			t.Parallel()
@@ -281,7 +280,6 @@ func TestCacheSlowLeader(t *testing.T) {
 // TestCacheSlowLeaderOfTooMuch has the client whose request fetches read nothing of a
 // body that turns out to be too large to keep. Nobody else waits for it.
 func TestCacheSlowLeaderOfTooMuch(t *testing.T) {
-	t.Parallel()
 	o := fillOrigin(t)
 	g := start(t, caching(o, "", "memory: 8MiB, max_object: 512KiB"))
 	for _, framing := range []string{"plain", "chunked"} {
@@ -309,7 +307,6 @@ func TestCacheSlowLeaderOfTooMuch(t *testing.T) {
 // TestCacheBrokenFills has the origin break off its answers: nobody gets a part for the
 // whole, and no part is kept.
 func TestCacheBrokenFills(t *testing.T) {
-	t.Parallel()
 	o := newOrigin(t, func(o *origin, w http.ResponseWriter, r *http.Request) {
 		body := seal(r.RequestURI, "*", 1, 50_000)
 		w.Header().Set("Cache-Control", "max-age=3600")

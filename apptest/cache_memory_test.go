@@ -95,7 +95,6 @@ var plenty = strings.Repeat(filling, (1<<20)/len(filling))
 // TestCacheOversized asks for objects larger than the cache takes: they are passed on
 // whole, and none is kept.
 func TestCacheOversized(t *testing.T) {
-	t.Parallel()
 	o := newOrigin(t, func(_ *origin, w http.ResponseWriter, r *http.Request) {
 		body := seal(r.RequestURI, "*", 1, 200_000)
 		w.Header().Set("Cache-Control", "max-age=3600")

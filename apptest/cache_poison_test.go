@@ -152,7 +152,6 @@ func (p poison) raw(name string) string {
 // see it, whether he comes behind the attacker or while the attacker's answer is being
 // made.
 func TestCachePoison(t *testing.T) {
-	t.Parallel()
 	m := newMirror(t)
 	g := start(t, cachingAt(m.Addr, "", "", poisonRoutes...))
 	visit := func(p poison, name, how string) {
@@ -231,7 +230,6 @@ func TestCachePoison(t *testing.T) {
 // TestCacheKeysApart asks for pairs that must not be taken for one another, and for
 // pairs that must.
 func TestCacheKeysApart(t *testing.T) {
-	t.Parallel()
 	m := newMirror(t)
 	g := start(t, cachingAt(m.Addr, "", "", poisonRoutes...))
 	k := &asker{addr: g.addr("PLAIN")}

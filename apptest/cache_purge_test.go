@@ -173,7 +173,6 @@ func TestCachePurge(t *testing.T) {
 // each stage of it and by each kind of purge. Who asked before may get the old body;
 // who asks afterwards gets the new one at once, and the old one is not stored.
 func TestCachePurgeOvertakesFills(t *testing.T) {
-	t.Parallel()
 	var gen atomic.Int64
 	gen.Store(1)
 	o := newOrigin(t, func(o *origin, w http.ResponseWriter, r *http.Request) {
@@ -253,7 +252,6 @@ func refusedPurge(t testing.TB, status int, answer string) {
 
 // TestCachePurgeRefused purges when not every gateway can be told: 503, and in time.
 func TestCachePurgeRefused(t *testing.T) {
-	t.Parallel()
 	start := func(t *testing.T) (*shelf, *redistest.Server, []*gateway) {
 		s := newShelf(t, 1, 4)
 		r := redistest.Start(t)
@@ -418,7 +416,6 @@ func (s *shelf) everywhere(t testing.TB, all []*gateway) {
 
 // TestCachePurgeAlone purges without a Redis.
 func TestCachePurgeAlone(t *testing.T) {
-	t.Parallel()
 	s := newShelf(t, 4, 5)
 	g := start(t, caching(s.origin, "", ""))
 	random := seed(t)
@@ -446,7 +443,6 @@ func TestCachePurgeAlone(t *testing.T) {
 // TestCachePurgeMarksLost purges, and then loses everything in Redis but the objects:
 // what was purged does not come back. Nor does it when bits of a stored value turn.
 func TestCachePurgeMarksLost(t *testing.T) {
-	t.Parallel()
 	s := newShelf(t, 1, 96)
 	r := redistest.Start(t)
 	all := gateways(t, 2, caching(s.origin, patient(r.Addr()), ""))

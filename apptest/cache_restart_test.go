@@ -40,7 +40,6 @@ func (k *asker) want(t testing.TB, target, header string) (sealed, string) {
 // TestCacheOutlivesAKilledGateway kills a gateway and starts it again: what Redis has is
 // there at once, and nobody asks the origin for it.
 func TestCacheOutlivesAKilledGateway(t *testing.T) {
-	t.Parallel()
 	o := lasting(t, 2000)
 	g := start(t, caching(o, patient(redistest.Start(t).Addr()), ""))
 	const n = 300
@@ -71,7 +70,6 @@ func TestCacheOutlivesAKilledGateway(t *testing.T) {
 // TestCacheLeaderKilled kills the gateway that fetches for all. The others wait no
 // longer than the wait limit, and one of them fetches.
 func TestCacheLeaderKilled(t *testing.T) {
-	t.Parallel()
 	o := newOrigin(t, func(o *origin, w http.ResponseWriter, r *http.Request) {
 		if o.total("/led") == 1 {
 			o.wait(r, "never")
@@ -119,7 +117,6 @@ func TestCacheLeaderKilled(t *testing.T) {
 // TestCacheReload changes the config under load. A route that stays as it was keeps its
 // objects, one that changed loses them, and less memory is less memory.
 func TestCacheReload(t *testing.T) {
-	t.Parallel()
 	o := lasting(t, 8000)
 	const routes = `  - {name: kept, path: "/kept/{rest...}", cache: {}, upstream: o}
   - {name: changed, path: "/changed/{rest...}", cache: %s, upstream: %s}
@@ -208,7 +205,6 @@ func TestCacheReload(t *testing.T) {
 // TestCacheDrain stops a gateway while slow fills are under way and others wait for
 // them. All get their whole bodies, and Redis has the objects afterwards.
 func TestCacheDrain(t *testing.T) {
-	t.Parallel()
 	const fills, each = 4, 6
 	o := newOrigin(t, func(o *origin, w http.ResponseWriter, r *http.Request) {
 		body := seal(r.RequestURI, "*", 1, 100_000)

@@ -27,9 +27,11 @@ type state struct {
 	limits *limit.Engine
 	auth   *auth.Engine
 	cache  *cache.Engine
-	shared *redis.Client // nil: without state.redis
-	file   *store.File   // nil: nothing has needed it yet
-	dir    string        // where the file is; empty: quotas are not kept
+	// attached says that the cache shares with other gateways.
+	attached bool
+	shared   *redis.Client // nil: without state.redis
+	file     *store.File   // nil: nothing has needed it yet
+	dir      string        // where the file is; empty: quotas are not kept
 }
 
 // openState opens what a first configuration needs. On an error nothing is open.
@@ -37,7 +39,6 @@ func openState(f *config.File, dir string, log *slog.Logger, t *telemetry.Teleme
 	s := &state{dir: f.State.Dir}
 	o := limit.Options{Log: log, Telemetry: t}
 	who := auth.Options{Log: log, Telemetry: t, Dir: dir}
-	responses := cache.Options{Log: log, Telemetry: t}
 	var err error
 	switch {
 	case f.State.Redis != nil:
@@ -47,21 +48,30 @@ func openState(f *config.File, dir string, log *slog.Logger, t *telemetry.Teleme
 		}
 		log.Info("state is shared", "gateway", id)
 		o.Shared, who.Records = s.shared, s.shared
-		responses.Objects, responses.Purges = s.shared.Cache()
 	case s.wants(f):
 		if s.file, err = store.OpenFile(s.dir); err != nil {
 			return nil, fmt.Errorf("state.dir: %w", err)
 		}
 		o.File, who.Records = s.file, s.file
 	}
-	s.limits, s.auth, s.cache = limit.New(o), auth.New(who), cache.New(responses)
-	if f.Cache.Shared {
+	s.limits, s.auth, s.cache = limit.New(o), auth.New(who), cache.New(cache.Options{Log: log, Telemetry: t})
+	s.attach(f)
+	if s.attached && f.Cache.Shared {
 		// What other gateways have stored is there from the first request on.
 		ctx, cancel := context.WithTimeout(context.Background(), time.Second)
 		defer cancel()
 		s.cache.Await(ctx)
 	}
 	return s, nil
+}
+
+// attach has the cache share with other gateways, from the first configuration on that has
+// a route with a cache.
+func (s *state) attach(f *config.File) {
+	if s.shared != nil && !s.attached && cache.Configured(f) {
+		s.attached = true
+		s.cache.Attach(s.shared.Cache())
+	}
 }
 
 // gatewayID names this process among those that share a store.
@@ -93,6 +103,7 @@ func (s *state) wants(f *config.File) bool {
 // prepare opens the file when f is the first configuration to need it. The file
 // stays open even if f does not come to run.
 func (s *state) prepare(f *config.File) error {
+	s.attach(f)
 	if !s.wants(f) {
 		return nil
 	}

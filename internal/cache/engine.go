@@ -41,7 +41,7 @@ type Options struct {
 	Log       *slog.Logger         // nil: discarded
 	Telemetry *telemetry.Telemetry // nil: no metrics
 	// Objects is level 2, and Purges tells it and other gateways what to forget. Nil: this
-	// gateway is alone. Both or none are given.
+	// gateway is alone, unless they are attached later. Both or none are given.
 	Objects store.Objects
 	Purges  store.Purges
 }
@@ -88,7 +88,7 @@ const (
 // New starts an engine. Close ends its goroutines.
 func New(o Options) *Engine {
 	e := &Engine{
-		log: o.Log, memory: memory.New(defaultMemory), objects: o.Objects, purges: o.Purges,
+		log: o.Log, memory: memory.New(defaultMemory),
 		refreshes: make(chan struct{}, maxRefreshes),
 	}
 	if e.log == nil {
@@ -100,10 +100,8 @@ func New(o Options) *Engine {
 	e.settings.Store(&settings{})
 	e.limit.Store(defaultMemory)
 	e.hooks, e.groups = newHooks(e), newGroups(e)
-	if e.objects != nil {
-		e.writer = newWriter(e)
-		e.assured, _ = e.purges.(store.Assured)
-		e.purges.Watch(e.forget)
+	if o.Objects != nil {
+		e.Attach(o.Objects, o.Purges)
 	}
 	if o.Telemetry != nil {
 		e.expose(o.Telemetry)
@@ -141,6 +139,17 @@ func (e *Engine) Configure(f *config.File) {
 	}
 }
 
+// Attach gives an engine that is alone the level that it shares with others. It is called
+// at most once, before a configuration with a cache is compiled: gateways without one
+// neither ask Redis what was purged nor are waited for.
+func (e *Engine) Attach(o store.Objects, p store.Purges) {
+	e.objects, e.purges = o, p
+	e.assured, _ = p.(store.Assured)
+	e.writer = newWriter(e)
+	e.groups.start()
+	p.Watch(e.forget)
+}
+
 // Await waits until level 2 can be used: what was purged is known. It returns when ctx
 // ends at the latest.
 func (e *Engine) Await(ctx context.Context) {
@@ -175,7 +184,7 @@ func (e *Engine) Specs() []policy.Spec {
 		}},
 		{Name: "cache_store", Phase: policy.CacheStore, New: func(r *config.Route, env *policy.Env) (policy.Filter, error) {
 			if r.Cache == nil {
-				if !bool(policy.Common(env, func() cached { return cached(hasCache(env.File)) })) || !mayBeUnsafe(r.Methods) {
+				if !bool(policy.Common(env, func() cached { return cached(Configured(env.File)) })) || !mayBeUnsafe(r.Methods) {
 					return nil, nil
 				}
 				return &forgetter{e}, nil
@@ -192,7 +201,8 @@ func (e *Engine) Specs() []policy.Spec {
 // cached says that a configuration has a route with a cache.
 type cached bool
 
-func hasCache(f *config.File) bool {
+// Configured reports whether a route of a configuration has a cache.
+func Configured(f *config.File) bool {
 	for i := range f.APIs {
 		for j := range f.APIs[i].Routes {
 			if f.APIs[i].Routes[j].Cache != nil {

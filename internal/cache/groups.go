@@ -30,12 +30,11 @@ const (
 )
 
 func newGroups(e *Engine) *groups {
-	g := &groups{e: e, wake: make(chan struct{}, 1), pending: map[string]uint64{}}
-	if e.purges != nil {
-		e.work.Go(g.run)
-	}
-	return g
+	return &groups{e: e, wake: make(chan struct{}, 1), pending: map[string]uint64{}}
 }
+
+// start begins to tell, once there is somebody to tell.
+func (g *groups) start() { g.e.work.Go(g.run) }
 
 // add wishes tags purged, soon.
 func (g *groups) add(tags []store.Purge) {

@@ -370,8 +370,8 @@ func (t *task) flow(x *exchange.Exchange, o *object.Object, begun []byte) bool {
 	if s.passing {
 		s.finish(errNoRoom)
 	}
-	fresh := !o.NoCache && o.Lifetime > semantics.Age(o.Born, o.Stored)
-	known := s.length >= 0
+	passing, known := s.passing, s.length >= 0
+	fresh := !passing && !o.NoCache && o.Lifetime > semantics.Age(o.Born, o.Stored)
 	r.Body = s.open(x, true)
 	if t.want.conds && !t.asIs && r.Status == 200 && t.want.cond.Conditional() && t.want.cond.NotModified(validators(o)) {
 		s.whole = true // it is read to its end, though the client does not need it
@@ -380,9 +380,9 @@ func (t *task) flow(x *exchange.Exchange, o *object.Object, begun []byte) bool {
 		r.Header.DelFunc(describes)
 	}
 	t.tell(x, o)
-	t.forwarded(x, exchange.CacheMiss, mark(known && !s.passing))
+	t.forwarded(x, exchange.CacheMiss, mark(known && !passing))
 	t.e.work.Go(s.run)
-	if fresh && !s.passing {
+	if fresh {
 		fill.flow(s, o)
 	}
 	return true

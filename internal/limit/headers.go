@@ -88,12 +88,15 @@ func fields(x *exchange.Exchange) {
 		}
 		room += len(limits[i].Policy) + len(", ")
 	}
-	value := x.Scratch(room)[:0]
-	for i := range limits {
-		if i > 0 {
-			value = append(value, ", "...)
+	value := limits[0].Policy
+	if len(limits) > 1 {
+		value = x.Scratch(room)[:0]
+		for i := range limits {
+			if i > 0 {
+				value = append(value, ", "...)
+			}
+			value = append(value, limits[i].Policy...)
 		}
-		value = append(value, limits[i].Policy...)
 	}
 	x.Response.Header.Set(policyName, value)
 	const numbers = 2*20 + len(", ;r=;t=")

@@ -58,6 +58,5 @@ func (g *sluice) Notes() []string {
 	return []string{
 		"Besides X-Forwarded-*, Sluice sends Forwarded, Via, X-Request-Id and traceparent upstream and X-Request-Id to the client; the others do not.",
 		"Sluice runs with its default limits (timeouts, sizes, minimum body rate) and its metrics on. state.redis.timeout is 1 s, so that no call is given up because the Redis has to share cores with the load.",
-		"With state.redis Sluice also looks whether the X-Api-Key of a request is that of a client declared through the admin API. In limit-leased and limit-exact that is in the difference to the instance without a limit, which has no Redis; it is not in what the limiter takes by profile.",
 	}
 }

@@ -34,9 +34,17 @@ func identity(sc *Scenario) *gateways.Identity {
 	return i
 }
 
+// field is the request's that tells callers apart.
+func (s *Scenario) field() string {
+	if s.Identity == "" {
+		return tenantField
+	}
+	return keyField
+}
+
 // credentials are the fields of the i-th caller.
 func (s *Scenario) credentials(i int) []string {
-	fields := []string{keyField + ": " + key(i)}
+	fields := []string{s.field() + ": " + key(i)}
 	if s.Identity == "jwt" {
 		fields = append(fields, "Authorization: Bearer "+signer().tokens[i%limitKeys])
 	}

@@ -27,7 +27,7 @@ func limited(sc *Scenario, store string) *gateways.Limit {
 	if sc.Limit == "" {
 		return nil
 	}
-	return &gateways.Limit{Field: keyField, Rate: limitRate, Scope: sc.Limit, Redis: store, Identity: identity(sc)}
+	return &gateways.Limit{Field: sc.field(), Rate: limitRate, Scope: sc.Limit, Redis: store, Identity: identity(sc)}
 }
 
 // store starts a Redis, which keeps nothing on disk, for a scenario whose limit

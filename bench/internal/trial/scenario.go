@@ -66,7 +66,7 @@ func Scenarios() []Scenario {
 		},
 		{
 			Name: "limit-local", Conns: []int{64}, Limit: "local",
-			About: "As forward, with a limit of 1,000,000/s for each of 1,000 values of X-Api-Key in turn: a token bucket in Sluice's memory, nginx's limit_req, HAProxy's stick table.",
+			About: "As forward, with a limit of 1,000,000/s for each of 1,000 values of X-Tenant in turn: a token bucket in Sluice's memory, nginx's limit_req, HAProxy's stick table.",
 		},
 		{
 			Name: "limit-leased", Conns: []int{64}, Limit: "leased",
@@ -110,6 +110,9 @@ const (
 
 	limitKeys = 1000
 	keyField  = "X-Api-Key"
+	// tenantField is what is counted by where nobody is authenticated. Its values are no
+	// secrets: Sluice hashes what a header of credentials holds, the rivals do not.
+	tenantField = "X-Tenant"
 )
 
 // routes are the path prefixes that a gateway serves.

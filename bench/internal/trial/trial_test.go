@@ -232,7 +232,7 @@ func TestLimitIsComparedWithNone(t *testing.T) {
 		if (s.Limit == nil) != (i%2 == 1) {
 			t.Errorf("setup %d: limit %+v", i, s.Limit)
 		}
-		if s.Limit != nil && (s.Limit.Scope != "exact" || s.Limit.Redis == "" || s.Limit.Field != keyField) {
+		if s.Limit != nil && (s.Limit.Scope != "exact" || s.Limit.Redis == "" || s.Limit.Field != tenantField) {
 			t.Errorf("setup %d: limit %+v", i, s.Limit)
 		}
 	}
