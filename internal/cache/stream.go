@@ -108,8 +108,15 @@ func (s *stream) run() {
 		} else {
 			quiet.Stop() // as without a cache
 		}
-		s.add(piece, err)
+		last := s.add(piece, err)
 		s.tell()
+		if last != nil {
+			s.mu.Lock()
+			s.err = last
+			s.changed()
+			s.mu.Unlock()
+			return
+		}
 		if !s.goesOn() {
 			return
 		}
@@ -124,8 +131,9 @@ func (s *stream) tell() {
 	}
 }
 
-// add takes what has come.
-func (s *stream) add(piece []byte, err error) {
+// add takes what has come. What it returns is the end of the stream: readers see it once it
+// has been told how it went, so that who asks again finds what was stored.
+func (s *stream) add(piece []byte, err error) (last error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.last = time.Now()
@@ -144,10 +152,11 @@ func (s *stream) add(piece []byte, err error) {
 		if t := &s.carry.Response.Trailer; err == io.EOF && t.Len() > 0 {
 			s.trailer = object.CopyFields(t, func(*exchange.Field) bool { return true })
 		}
-		s.end(err)
-		return
+		s.finish(err)
+		return err
 	}
 	s.changed()
+	return nil
 }
 
 // goesOn reports whether more is wanted. It waits for a leader that is behind with a body
