@@ -312,9 +312,6 @@ func TestCacheFaults(t *testing.T) {
 		})
 	})
 	t.Run("evicting", func(t *testing.T) {
-		if !*long {
-			t.Skip("with -long: TestCachePurgeMarksLost has the case that matters")
-		}
 		bear(t, func(t *testing.T) (string, cacheFault) {
 			r := redistest.Start(t, "--maxmemory-policy", "allkeys-random")
 			limit := func(to string) func() { return func() { r.Do("CONFIG", "SET", "maxmemory", to) } }

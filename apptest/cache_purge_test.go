@@ -338,9 +338,6 @@ func TestCachePurgeRefused(t *testing.T) {
 	})
 	t.Run("a gateway was stopped for long", func(t *testing.T) {
 		t.Parallel()
-		if !*long {
-			t.Skip("with -long: it takes as long as a gateway is missed")
-		}
 		s, r, all := start(t)
 		eventually(t, 10*time.Second, func() error {
 			seen, _ := r.Do("KEYS", "*seen").([]any)

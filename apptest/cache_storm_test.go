@@ -22,16 +22,12 @@ func TestCacheStorm(t *testing.T) {
 		gateways int
 		shared   bool
 		fetches  int
-		long     bool
 	}{
 		{name: "one gateway", gateways: 1, fetches: 1},
 		{name: "four gateways and a Redis", gateways: 4, shared: true, fetches: 1},
-		{name: "four gateways on their own", gateways: 4, fetches: 4, long: true},
+		{name: "four gateways on their own", gateways: 4, fetches: 4},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			if c.long && !*long {
-				t.Skip("with -long")
-			}
 			redis := ""
 			if c.shared {
 				redis = fmt.Sprintf("{addresses: %s, timeout: 1s}", redisList(redistest.Start(t).Addr()))

@@ -17,12 +17,13 @@
 //   - store.go, renew.go: the way back
 //   - shared.go, writer.go: level 2
 //   - refresh.go: fetches that nobody waits for
-//   - purge.go, hooks.go: what is to be forgotten
+//   - purge.go, groups.go, hooks.go: what is to be forgotten, and who is told
 //   - semantics, object, memory: RFC 9111 in pure functions, a stored response, level 1
 package cache
 
 import (
 	"context"
+	"iter"
 	"log/slog"
 	"sync"
 	"sync/atomic"
@@ -74,7 +75,6 @@ type Engine struct {
 
 // settings are what the current configuration says.
 type settings struct {
-	on      bool // a route has a cache
 	hooks   []string
 	queries [][]string // the distinct key.query of all routes; nil is all parameters
 }
@@ -113,20 +113,8 @@ func New(o Options) *Engine {
 // whole.
 func (e *Engine) Configure(f *config.File) {
 	s := &settings{}
-	add := func(r *config.Route) {
-		if r.Cache == nil {
-			return
-		}
-		s.on = true
+	for r := range caches(f) {
 		s.addQuery(r.Cache.Key.Query)
-	}
-	for i := range f.APIs {
-		for j := range f.APIs[i].Routes {
-			add(&f.APIs[i].Routes[j])
-		}
-	}
-	for i := range f.Routes {
-		add(&f.Routes[i])
 	}
 	if f.Cache.CDN != nil {
 		s.hooks = f.Cache.CDN.PurgeHooks
@@ -203,19 +191,31 @@ type cached bool
 
 // Configured reports whether a route of a configuration has a cache.
 func Configured(f *config.File) bool {
-	for i := range f.APIs {
-		for j := range f.APIs[i].Routes {
-			if f.APIs[i].Routes[j].Cache != nil {
-				return true
-			}
-		}
-	}
-	for i := range f.Routes {
-		if f.Routes[i].Cache != nil {
-			return true
-		}
+	for range caches(f) {
+		return true
 	}
 	return false
+}
+
+// caches yields the routes that have a cache.
+func caches(f *config.File) iter.Seq[*config.Route] {
+	return func(yield func(*config.Route) bool) {
+		for i := range f.APIs {
+			if !cachesOf(f.APIs[i].Routes, yield) {
+				return
+			}
+		}
+		cachesOf(f.Routes, yield)
+	}
+}
+
+func cachesOf(routes []config.Route, yield func(*config.Route) bool) bool {
+	for i := range routes {
+		if routes[i].Cache != nil && !yield(&routes[i]) {
+			return false
+		}
+	}
+	return true
 }
 
 // Close ends the background work: what is on its way to level 2 is written as long as

@@ -87,8 +87,11 @@ func (f *fill) flow(s *stream, o *object.Object) {
 // more, or its response may have been purged before it came.
 func (f *fill) stuck() bool {
 	select {
-	case <-f.begun:
+	case <-f.begun: // looked at first: a fill whose body comes may be settled too
 		return f.stream.stuck()
+	default:
+	}
+	select {
 	case <-f.settled:
 		return false
 	default:

@@ -4,6 +4,7 @@ import (
 	"sync/atomic"
 
 	"github.com/sluice-gateway/sluice/internal/exchange"
+	"github.com/sluice-gateway/sluice/internal/store"
 	"github.com/sluice-gateway/sluice/internal/telemetry"
 )
 
@@ -57,7 +58,7 @@ func (e *Engine) expose(t *telemetry.Telemetry) {
 	})
 	t.RegisterCounter("sluice_cache_purges_total", "Purges applied, by kind; those of unsafe requests are of kind uri.", []string{"kind"}, func(emit telemetry.Emit) {
 		for i := range e.stats.purges {
-			emit(float64(e.stats.purges[i].Load()), purgeNames[i])
+			emit(float64(e.stats.purges[i].Load()), store.PurgeKind(i).String())
 		}
 	})
 	count := func(name, help string, n *atomic.Uint64) {

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"net/url"
+	"slices"
 	"strings"
 
 	"github.com/sluice-gateway/sluice/internal/cache/semantics"
@@ -40,11 +41,11 @@ func (e *Engine) Purge(ctx context.Context, p Purge) error {
 	if err != nil {
 		return err
 	}
-	e.forget(all) // whatever becomes of it elsewhere
-	if e.purges != nil {
-		if err := e.purges.Purge(ctx, all); err != nil {
-			return err
-		}
+	if e.purges == nil {
+		e.forget(all)
+	} else if err := e.purges.Purge(ctx, all); err != nil {
+		e.forget(all) // at least here, where it was asked for
+		return err
 	}
 	e.hooks.tell(p)
 	return nil
@@ -148,7 +149,7 @@ func (e *Engine) spellings(base string, query []byte, has bool) []string {
 	}
 	for _, only := range append([][]string{nil}, e.settings.Load().queries...) {
 		text := string(appendQuery([]byte(base), query, only))
-		if !contains(all, text) {
+		if !slices.Contains(all, text) {
 			all = append(all, text)
 		}
 	}
@@ -165,15 +166,6 @@ func (e *Engine) spellings(base string, query []byte, has bool) []string {
 func (e *Engine) ignoresQuery(query []byte) bool {
 	for _, only := range e.settings.Load().queries {
 		if only != nil && len(appendQuery(nil, query, only)) == 0 {
-			return true
-		}
-	}
-	return false
-}
-
-func contains(all []string, text string) bool {
-	for _, s := range all {
-		if s == text {
 			return true
 		}
 	}
@@ -204,8 +196,6 @@ func (e *Engine) forget(purges []store.Purge) {
 }
 
 const purgeKinds = int(store.PurgeAll) + 1
-
-var purgeNames = [purgeKinds]string{"uri", "tag", "prefix", "all"}
 
 func (e *Engine) count(k store.PurgeKind) { e.stats.purges[min(int(k), purgeKinds-1)].Add(1) }
 

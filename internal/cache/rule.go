@@ -83,10 +83,10 @@ func (e *Engine) rule(r *config.Route, env *policy.Env) (*rule, error) {
 // route that changes begins without objects.
 func (n *rule) fingerprint(r *config.Route, env *policy.Env) error {
 	text, err := json.Marshal(struct {
-		API, Name, Path        string
-		When, Request, Reponse any
-		Key                    config.CacheKey
-		Upstream               any
+		API, Name, Path         string
+		When, Request, Response any
+		Key                     config.CacheKey
+		Upstream                any
 	}{env.Route.API, r.Name, env.Route.Pattern, r.When, r.Request, r.Response, r.Cache.Key, r.Upstream})
 	if err != nil {
 		return err

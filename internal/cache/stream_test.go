@@ -304,3 +304,26 @@ func TestTheEndOfTheEngineEndsItsStreams(t *testing.T) {
 		}
 	})
 }
+
+// A fill whose head is known is found although it is settled: what counts is whether its
+// body comes.
+func TestAFillWhoseBodyDoesNotComeIsStuck(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s, l, _ := startStream(t, &script{pieces: [][]byte{[]byte("abc")}, stuck: true}, 10, 1<<20)
+		f := newFill(s.e, "k", make(chan struct{}))
+		f.flow(s, nil)
+		synctest.Wait()
+		for range 50 {
+			if f.stuck() {
+				t.Fatal("stuck at once")
+			}
+		}
+		time.Sleep(stalled + time.Millisecond)
+		for range 50 {
+			if !f.stuck() {
+				t.Fatal("others are led to a body that does not come")
+			}
+		}
+		_ = l.Close()
+	})
+}

@@ -432,13 +432,6 @@ func (x *Exchange) OnCancel(c Canceler) bool {
 	return !gone
 }
 
-// Canceler returns what Cancel would stop; nil: nothing.
-func (x *Exchange) Canceler() Canceler {
-	x.mu.Lock()
-	defer x.mu.Unlock()
-	return x.canceler
-}
-
 // Cancel says that the client has gone: whatever waits for this exchange stops.
 // Any goroutine may call it between Reset and Reset.
 func (x *Exchange) Cancel() {

@@ -1,6 +1,0 @@
-//go:build !race
-
-package semantics_test
-
-// raceEnabled: the race detector makes allocations mean nothing.
-const raceEnabled = false
