@@ -114,7 +114,6 @@ func (f *fill) Release() {
 		return // the stream settles it
 	}
 	f.settle(handedOver, nil, nil)
-	f.end()
 	f.unlock(0)
 }
 

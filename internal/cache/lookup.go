@@ -16,9 +16,7 @@ type lookup struct{ *rule }
 // Request answers from the cache, waits for what another request fetches, or lets the
 // request go on.
 func (f *lookup) Request(x *exchange.Exchange) error {
-	switch x.Request.Method {
-	case "GET", "HEAD", methodQuery:
-	default:
+	if !cacheable(x.Request.Method) {
 		f.pass(x, byMethod)
 		return nil
 	}
@@ -50,6 +48,11 @@ func (f *lookup) Request(x *exchange.Exchange) error {
 		}
 	}
 	return f.fetch(x, &w, &k, p)
+}
+
+// cacheable reports whether a method is answered from the cache.
+func cacheable(method string) bool {
+	return method == "GET" || method == "HEAD" || method == methodQuery
 }
 
 // pass lets a request by that is not for the cache.
@@ -122,7 +125,7 @@ func variantKey(x *exchange.Exchange, primary []byte, spec string) []byte {
 func (f *lookup) Explain(x *exchange.Exchange) policy.Opinion {
 	var w want
 	switch {
-	case x.Request.Method != "GET" && x.Request.Method != "HEAD" && x.Request.Method != methodQuery:
+	case !cacheable(x.Request.Method):
 		return policy.Opinion{Verdict: telemetry.Allowed, Reason: x.Request.Method + " is not answered from the cache"}
 	case !w.read(f.rule, x):
 		return policy.Opinion{Verdict: telemetry.Allowed, Reason: "not for the cache: the request has a body, an Upgrade, If-Match or If-Unmodified-Since"}

@@ -308,7 +308,6 @@ func (t *task) publish(o *object.Object) bool {
 	} else {
 		t.fill.settle(kept, o, nil)
 	}
-	t.fill.end()
 	t.share(o)
 	return stored
 }
